@@ -1,0 +1,33 @@
+//! What the host and init say to each other, over one byte stream.
+//!
+//! ```text
+//! host                                   init
+//!   <----------------------------- Hello        the shell waits
+//!   Start  ----------------------------->       claim: environment, command
+//!   <-------------------- Log*, InitDone
+//!   Invoke ----------------------------->
+//!   <----- Log*, Response | Failure | TooLarge   the caller may be answered
+//!   <------------------------------ Done         the runtime asked for /next
+//!   Reset ------------------------------>        kill the runtime, keep /tmp
+//!   <------------------------- ResetDone         nothing older follows
+//!   Shutdown --------------------------->        then the stream ends
+//! ```
+//!
+//! An `Invoke` that finds no living runtime starts one first and says so with
+//! an `InitDone` ahead of the answer. A runtime that ends by itself is
+//! reported once with `Exited`, whether or not an invocation was under way.
+//!
+//! A frame is `u32` length (little endian, of what follows), `u8` kind, fields.
+//! Strings and bytes are `u32` length and content. What comes from init is
+//! hostile: every length is checked against what arrived and against
+//! [`FRAME_BYTES_MAX`] before anything is allocated.
+//!
+//! Not here: sockets, HTTP, processes. Only std.
+
+mod frame;
+mod messages;
+
+pub use frame::{FRAME_BYTES_MAX, FrameBuffer, Malformed};
+pub use messages::{
+    Command, Entry, Exit, FromInit, InitOutcome, Invoke, LogSource, PROTOCOL, Start, ToInit, User,
+};

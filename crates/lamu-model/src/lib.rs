@@ -1,0 +1,26 @@
+//! The nouns of lamu and the rules that need no machine: names, ARNs, ids,
+//! versions, runtimes, limits, what an invocation ends with, and the log lines
+//! the platform writes about it.
+//!
+//! Not here: clocks, randomness, I/O, tokio. Time and ids arrive as values.
+
+mod arn;
+mod digest;
+mod ids;
+mod limits;
+mod outcome;
+mod report;
+mod runtime;
+mod spec;
+
+pub use arn::{Arn, FunctionRef, NameFamily, RefError};
+pub use digest::Digest;
+pub use ids::{
+    AccountId, Epoch, FunctionName, LeaseId, Qualifier, Region, RequestId, SandboxId, Version,
+    VersionId, WorkerId,
+};
+pub use limits::*;
+pub use outcome::{Fault, FaultKind, Outcome};
+pub use report::{InitPhase, InitReport, Report, ReportStatus, StartLine};
+pub use runtime::{Language, Runtime};
+pub use spec::{LogConfig, LogFormat, LogLevel, VersionSpec};

@@ -1,0 +1,232 @@
+//! The lines the platform writes around an invocation: START, END, REPORT,
+//! INIT_START and INIT_REPORT, in Lambda's text and JSON formats.
+//!
+//! Formats: "Log lines" and "Event records" of the execution environment
+//! reference. Fields are separated by tabs and the REPORT line ends in one.
+//! Not here: writing them anywhere (`lamu_worker::logs`).
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::{Arn, RequestId, Version};
+
+/// The START line of one invocation.
+#[derive(Clone, Debug)]
+pub struct StartLine<'a> {
+    pub request: &'a RequestId,
+    pub version: Version,
+    /// As invoked; JSON format only.
+    pub arn: &'a Arn,
+}
+
+impl StartLine<'_> {
+    pub fn text(&self) -> String {
+        format!("START RequestId: {} Version: {}", self.request, self.version)
+    }
+
+    pub fn json(&self, time: &str) -> Value {
+        json!({"time": time, "type": "platform.start", "record": {
+            "requestId": self.request.as_str(),
+            "functionArn": self.arn.as_str(),
+            "version": self.version.to_string(),
+        }})
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportStatus {
+    Success,
+    Timeout,
+    /// The function or its runtime failed; the error type is named.
+    Error(String),
+    /// The platform failed.
+    Failure(String),
+}
+
+impl ReportStatus {
+    fn word(&self) -> &'static str {
+        match self {
+            ReportStatus::Success => "success",
+            ReportStatus::Timeout => "timeout",
+            ReportStatus::Error(_) => "error",
+            ReportStatus::Failure(_) => "failure",
+        }
+    }
+
+    fn error_type(&self) -> Option<&str> {
+        match self {
+            ReportStatus::Success | ReportStatus::Timeout => None,
+            ReportStatus::Error(kind) | ReportStatus::Failure(kind) => Some(kind),
+        }
+    }
+}
+
+/// The figures of one finished invocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    pub request: RequestId,
+    pub duration_ms: f64,
+    pub memory_mib: u32,
+    pub memory_used_mib_max: u32,
+    /// Present only when this environment's Init ran before this invocation
+    /// and was not repeated inside it.
+    pub init_ms: Option<f64>,
+    pub status: ReportStatus,
+}
+
+impl Report {
+    /// Whole milliseconds, rounded up, Init included.
+    pub fn billed_ms(&self) -> u64 {
+        (self.duration_ms + self.init_ms.unwrap_or(0.0)).ceil() as u64
+    }
+
+    /// END and REPORT, without line ends.
+    pub fn text(&self) -> [String; 2] {
+        let end = format!("END RequestId: {}", self.request);
+        let mut line = format!(
+            "REPORT RequestId: {}\tDuration: {:.2} ms\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
+            self.request,
+            self.duration_ms,
+            self.billed_ms(),
+            self.memory_mib,
+            self.memory_used_mib_max,
+        );
+        if let Some(init) = self.init_ms {
+            let _ = write!(line, "Init Duration: {init:.2} ms\t");
+        }
+        // A runtime that reported its own error ends a REPORT without status.
+        match &self.status {
+            ReportStatus::Success => {}
+            status => {
+                let _ = write!(line, "Status: {}", status.word());
+                if let Some(kind) = status.error_type() {
+                    let _ = write!(line, "\tError Type: {kind}");
+                }
+            }
+        }
+        [end, line]
+    }
+
+    pub fn json(&self, time: &str) -> Value {
+        let mut metrics = json!({
+            "durationMs": round3(self.duration_ms),
+            "billedDurationMs": self.billed_ms(),
+            "memorySizeMB": self.memory_mib,
+            "maxMemoryUsedMB": self.memory_used_mib_max,
+        });
+        if let Some(init) = self.init_ms {
+            metrics["initDurationMs"] = json!(round3(init));
+        }
+        let mut record = json!({
+            "requestId": self.request.as_str(),
+            "metrics": metrics,
+            "status": self.status.word(),
+        });
+        if let Some(kind) = self.status.error_type() {
+            record["errorType"] = json!(kind);
+        }
+        json!({"time": time, "type": "platform.report", "record": record})
+    }
+}
+
+/// Which Init: the environment's first, or the one repeated inside an invoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitPhase {
+    Init,
+    Invoke,
+}
+
+impl InitPhase {
+    pub fn word(self) -> &'static str {
+        match self {
+            InitPhase::Init => "init",
+            InitPhase::Invoke => "invoke",
+        }
+    }
+}
+
+/// INIT_REPORT: written when Init failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InitReport {
+    pub duration_ms: f64,
+    pub phase: InitPhase,
+    pub status: ReportStatus,
+}
+
+impl InitReport {
+    pub fn text(&self) -> String {
+        let mut line = format!(
+            "INIT_REPORT Init Duration: {:.2} ms\tPhase: {}\tStatus: {}",
+            self.duration_ms,
+            self.phase.word(),
+            self.status.word()
+        );
+        if let Some(kind) = self.status.error_type() {
+            let _ = write!(line, "\tError Type: {kind}");
+        }
+        line
+    }
+
+    pub fn json(&self, time: &str) -> Value {
+        let mut record = json!({
+            "initializationType": "on-demand",
+            "phase": self.phase.word(),
+            "status": self.status.word(),
+            "metrics": {"durationMs": round3(self.duration_ms)},
+        });
+        if let Some(kind) = self.status.error_type() {
+            record["errorType"] = json!(kind);
+        }
+        json!({"time": time, "type": "platform.initReport", "record": record})
+    }
+}
+
+fn round3(ms: f64) -> f64 {
+    (ms * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(status: ReportStatus) -> Report {
+        Report {
+            request: RequestId::new("r-1"),
+            duration_ms: 2.459,
+            memory_mib: 1024,
+            memory_used_mib_max: 95,
+            init_ms: Some(413.61),
+            status,
+        }
+    }
+
+    #[test]
+    fn a_report_reads_as_lambda_prints_it() {
+        let [end, line] = report(ReportStatus::Success).text();
+        assert_eq!(end, "END RequestId: r-1");
+        assert_eq!(
+            line,
+            "REPORT RequestId: r-1\tDuration: 2.46 ms\tBilled Duration: 417 ms\tMemory Size: 1024 MB\tMax Memory Used: 95 MB\tInit Duration: 413.61 ms\t"
+        );
+    }
+
+    #[test]
+    fn a_failed_report_names_status_and_error_type() {
+        let mut failed = report(ReportStatus::Error("Runtime.ExitError".into()));
+        failed.init_ms = None;
+        let [_, line] = failed.text();
+        assert!(
+            line.ends_with("Max Memory Used: 95 MB\tStatus: error\tError Type: Runtime.ExitError"),
+            "{line}"
+        );
+        assert_eq!(failed.json("t")["record"]["errorType"], "Runtime.ExitError");
+    }
+
+    #[test]
+    fn init_counts_as_billed() {
+        let mut long = report(ReportStatus::Success);
+        (long.duration_ms, long.init_ms) = (1233.96, Some(463.512));
+        assert_eq!(long.billed_ms(), 1698);
+    }
+}

@@ -1,0 +1,13 @@
+//! What must survive a crash: documents ([`Metadata`]) and package bytes
+//! ([`Packages`]). Each is a trait with promises, implementations, and a
+//! conformance suite that every implementation passes.
+//!
+//! Not here: what the documents mean (`lamu_frontend`), and anything that can
+//! be rebuilt, such as which environment is warm.
+
+pub mod conformance;
+mod metadata;
+mod packages;
+
+pub use metadata::{Change, Document, Expect, Metadata, MetadataError, Revision, SqliteMetadata};
+pub use packages::{DirPackages, Packages, PackagesError};
