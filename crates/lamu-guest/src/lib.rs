@@ -29,5 +29,6 @@ mod messages;
 
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, Malformed};
 pub use messages::{
-    Command, Entry, Exit, FromInit, InitOutcome, Invoke, LogSource, PROTOCOL, Start, ToInit, User,
+    Command, Entry, Exit, FromInit, InitOutcome, Invoke, InvokeRef, LogSource, PROTOCOL, Start,
+    ToInit, User,
 };

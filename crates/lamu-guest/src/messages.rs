@@ -221,20 +221,52 @@ impl Start {
     }
 }
 
-impl Invoke {
+/// An [`Invoke`] whose parts stay where they are until they are written.
+#[derive(Clone, Copy, Debug)]
+pub struct InvokeRef<'a> {
+    pub request_id: &'a str,
+    /// Milliseconds since the epoch.
+    pub deadline_ms: u64,
+    pub function_arn: &'a str,
+    pub trace_id: Option<&'a str>,
+    pub client_context: Option<&'a str>,
+    pub cognito_identity: Option<&'a str>,
+    pub tenant_id: Option<&'a str>,
+    pub content_type: Option<&'a str>,
+    pub body: &'a [u8],
+}
+
+impl InvokeRef<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.reserve(self.body.len() + 512);
         write_frame(out, 2, |w| {
-            w.text(&self.request_id);
+            w.text(self.request_id);
             w.u64(self.deadline_ms);
-            w.text(&self.function_arn);
-            w.maybe_text(self.trace_id.as_deref());
-            w.maybe_text(self.client_context.as_deref());
-            w.maybe_text(self.cognito_identity.as_deref());
-            w.maybe_text(self.tenant_id.as_deref());
-            w.maybe_text(self.content_type.as_deref());
-            w.bytes(&self.body);
+            w.text(self.function_arn);
+            w.maybe_text(self.trace_id);
+            w.maybe_text(self.client_context);
+            w.maybe_text(self.cognito_identity);
+            w.maybe_text(self.tenant_id);
+            w.maybe_text(self.content_type);
+            w.bytes(self.body);
         });
+    }
+}
+
+impl Invoke {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        InvokeRef {
+            request_id: &self.request_id,
+            deadline_ms: self.deadline_ms,
+            function_arn: &self.function_arn,
+            trace_id: self.trace_id.as_deref(),
+            client_context: self.client_context.as_deref(),
+            cognito_identity: self.cognito_identity.as_deref(),
+            tenant_id: self.tenant_id.as_deref(),
+            content_type: self.content_type.as_deref(),
+            body: &self.body,
+        }
+        .encode(out);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Invoke, Malformed> {

@@ -49,6 +49,40 @@ impl EnvironmentHandle {
     pub fn is_gone(&self) -> bool {
         self.work.is_closed()
     }
+
+    /// A handle that does not keep the way open: the environment's task sees
+    /// when nobody else holds one any more.
+    pub fn downgrade(&self) -> WeakEnvironment {
+        WeakEnvironment {
+            sandbox: self.sandbox,
+            worker: self.worker.clone(),
+            work: self.work.downgrade(),
+            answered: self.answered.clone(),
+        }
+    }
+}
+
+/// The worker's own record of an environment it made for someone. While no
+/// invocation has come, only the maker's handles keep the environment alive,
+/// so one whose handle was lost on the way ends.
+#[derive(Clone, Debug)]
+pub struct WeakEnvironment {
+    pub sandbox: SandboxId,
+    pub worker: WorkerId,
+    work: mpsc::WeakSender<Work>,
+    answered: Arc<AtomicBool>,
+}
+
+impl WeakEnvironment {
+    /// `None` when every handle is gone.
+    pub fn upgrade(&self) -> Option<EnvironmentHandle> {
+        Some(EnvironmentHandle {
+            sandbox: self.sandbox,
+            worker: self.worker.clone(),
+            work: self.work.upgrade()?,
+            answered: self.answered.clone(),
+        })
+    }
 }
 
 /// An environment held for one invocation. Wherever it is dropped, it goes

@@ -23,7 +23,7 @@ mod placement;
 mod worker;
 
 pub use environment::{
-    Call, EnvironmentHandle, Hold, InvokeError, Lease, Reply, Start, Timings, Work,
+    Call, EnvironmentHandle, Hold, InvokeError, Lease, Reply, Start, Timings, WeakEnvironment, Work,
 };
 pub use logs::{LogError, LogEvent, LogQuery, LogRequest, LogStream, LogsHandle};
 pub use manager::{

@@ -6,6 +6,7 @@
 
 mod arn;
 mod digest;
+mod events;
 mod ids;
 mod limits;
 mod outcome;
@@ -15,6 +16,7 @@ mod spec;
 
 pub use arn::{Arn, FunctionRef, NameFamily, RefError};
 pub use digest::Digest;
+pub use events::{InitRuntimeDone, InitStart, LogsDropped, RuntimeDone, RuntimeVersion};
 pub use ids::{
     AccountId, Epoch, FunctionName, LeaseId, Qualifier, Region, RequestId, SandboxId, Version,
     VersionId, WorkerId,

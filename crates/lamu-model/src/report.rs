@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::{Arn, RequestId, Version};
+use crate::{Arn, LogLevel, RequestId, Version};
 
 /// The START line of one invocation.
 #[derive(Clone, Debug)]
@@ -45,7 +45,15 @@ pub enum ReportStatus {
 }
 
 impl ReportStatus {
-    fn word(&self) -> &'static str {
+    /// The level of an event with this status: a warning unless it succeeded.
+    pub fn level_or(&self, success: LogLevel) -> LogLevel {
+        match self {
+            ReportStatus::Success => success,
+            _ => LogLevel::Warn,
+        }
+    }
+
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             ReportStatus::Success => "success",
             ReportStatus::Timeout => "timeout",
@@ -54,7 +62,7 @@ impl ReportStatus {
         }
     }
 
-    fn error_type(&self) -> Option<&str> {
+    pub(crate) fn error_type(&self) -> Option<&str> {
         match self {
             ReportStatus::Success | ReportStatus::Timeout => None,
             ReportStatus::Error(kind) | ReportStatus::Failure(kind) => Some(kind),

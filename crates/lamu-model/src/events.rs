@@ -1,0 +1,182 @@
+//! The platform's log events beyond START, END and REPORT: INIT_START,
+//! runtimeDone, initRuntimeDone and logsDropped, and the level each has.
+//!
+//! Formats: "Event records" and "Log lines" of the execution environment
+//! reference. Not here: writing them anywhere (`lamu_worker`).
+
+use serde_json::{Value, json};
+
+use crate::{FunctionName, InitPhase, LogLevel, ReportStatus, RequestId, Version};
+
+/// Which build of a managed runtime serves an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeVersion {
+    /// `python:3.11.v7`.
+    pub name: String,
+    pub arn: String,
+}
+
+/// INIT_START. The text form exists for managed runtimes only.
+#[derive(Clone, Debug)]
+pub struct InitStart<'a> {
+    pub runtime: Option<&'a RuntimeVersion>,
+    pub name: &'a FunctionName,
+    pub version: Version,
+    /// `YYYY/MM/DD/<function>[<version>]<32 hex>`.
+    pub instance: &'a str,
+    pub memory_mib: u32,
+}
+
+impl InitStart<'_> {
+    pub fn text(&self) -> Option<String> {
+        let runtime = self.runtime?;
+        Some(format!(
+            "INIT_START Runtime Version: {}\tRuntime Version ARN: {}",
+            runtime.name, runtime.arn
+        ))
+    }
+
+    pub fn json(&self, time: &str) -> Value {
+        let mut record = json!({"initializationType": "on-demand", "phase": "init"});
+        if let Some(runtime) = self.runtime {
+            record["runtimeVersion"] = json!(runtime.name);
+            record["runtimeVersionArn"] = json!(runtime.arn);
+        }
+        record["functionName"] = json!(self.name.as_str());
+        record["functionVersion"] = json!(self.version.to_string());
+        record["instanceId"] = json!(self.instance);
+        record["instanceMaxMemory"] = json!(u64::from(self.memory_mib) << 20);
+        json!({"time": time, "type": "platform.initStart", "record": record})
+    }
+
+    pub fn level(&self) -> LogLevel {
+        if self.runtime.is_some() { LogLevel::Info } else { LogLevel::Debug }
+    }
+}
+
+/// Runtime and function Init came to an end; JSON format only.
+#[derive(Clone, Debug)]
+pub struct InitRuntimeDone<'a> {
+    pub phase: InitPhase,
+    pub status: &'a ReportStatus,
+}
+
+impl InitRuntimeDone<'_> {
+    pub fn json(&self, time: &str) -> Value {
+        let mut record = json!({
+            "initializationType": "on-demand",
+            "phase": self.phase.word(),
+            "status": self.status.word(),
+        });
+        if let Some(kind) = self.status.error_type() {
+            record["errorType"] = json!(kind);
+        }
+        json!({"time": time, "type": "platform.initRuntimeDone", "record": record})
+    }
+
+    pub fn level(&self) -> LogLevel {
+        self.status.level_or(LogLevel::Debug)
+    }
+}
+
+/// The runtime asked for the next event, or will not; JSON format only.
+#[derive(Clone, Debug)]
+pub struct RuntimeDone<'a> {
+    pub request: &'a RequestId,
+    pub status: &'a ReportStatus,
+    pub duration_ms: f64,
+    pub produced_bytes: usize,
+}
+
+impl RuntimeDone<'_> {
+    pub fn json(&self, time: &str) -> Value {
+        let mut record = json!({
+            "requestId": self.request.as_str(),
+            "status": self.status.word(),
+            "metrics": {
+                "durationMs": (self.duration_ms * 1000.0).round() / 1000.0,
+                "producedBytes": self.produced_bytes,
+            },
+        });
+        if let Some(kind) = self.status.error_type() {
+            record["errorType"] = json!(kind);
+        }
+        json!({"time": time, "type": "platform.runtimeDone", "record": record})
+    }
+
+    pub fn level(&self) -> LogLevel {
+        self.status.level_or(LogLevel::Debug)
+    }
+}
+
+/// Records that were not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogsDropped {
+    pub records: u64,
+    pub bytes: u64,
+}
+
+impl LogsDropped {
+    const REASON: &str = "the function wrote faster than its log can be kept";
+
+    pub fn text(&self) -> String {
+        format!("LOGS_DROPPED Records: {}\tBytes: {}\t{}", self.records, self.bytes, Self::REASON)
+    }
+
+    pub fn json(&self, time: &str) -> Value {
+        json!({"time": time, "type": "platform.logsDropped", "record": {
+            "reason": Self::REASON,
+            "droppedRecords": self.records,
+            "droppedBytes": self.bytes,
+        }})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn init_start_has_the_members_of_lambdas() {
+        let runtime = RuntimeVersion { name: "nodejs:20.v1".into(), arn: "arn:x".into() };
+        let name = FunctionName::new("f");
+        let start = InitStart {
+            runtime: Some(&runtime),
+            name: &name,
+            version: Version::Latest,
+            instance: "2026/10/08/f[$LATEST]22be",
+            memory_mib: 256,
+        };
+        assert_eq!(
+            start.text().unwrap(),
+            "INIT_START Runtime Version: nodejs:20.v1\tRuntime Version ARN: arn:x"
+        );
+        assert_eq!(start.json("t")["record"]["instanceMaxMemory"], 268_435_456_u64);
+        assert_eq!(start.level(), LogLevel::Info);
+    }
+
+    #[test]
+    fn a_custom_runtime_has_no_init_start_line() {
+        let name = FunctionName::new("f");
+        let start = InitStart {
+            runtime: None,
+            name: &name,
+            version: Version::Number(3),
+            instance: "i",
+            memory_mib: 128,
+        };
+        assert_eq!(start.text(), None);
+        assert_eq!(start.level(), LogLevel::Debug);
+        assert!(start.json("t")["record"].get("runtimeVersion").is_none());
+    }
+
+    #[test]
+    fn what_failed_is_a_warning() {
+        let status = ReportStatus::Error("Runtime.ExitError".into());
+        let request = RequestId::new("r");
+        let done =
+            RuntimeDone { request: &request, status: &status, duration_ms: 1.0, produced_bytes: 0 };
+        assert_eq!(done.level(), LogLevel::Warn);
+        assert_eq!(done.json("t")["record"]["errorType"], "Runtime.ExitError");
+    }
+}
