@@ -20,6 +20,8 @@ pub trait Packages: Send + Sync + fmt::Debug {
 
     async fn get(&self, digest: &Digest) -> Result<Bytes, PackagesError>;
 
+    /// The part of `range` that lies in the package. It is not checked against
+    /// the digest, which names the whole.
     async fn get_range(&self, digest: &Digest, range: Range<u64>) -> Result<Bytes, PackagesError>;
 
     /// Writes the package to `file`, which must not exist, without holding it

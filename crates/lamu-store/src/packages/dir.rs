@@ -258,3 +258,96 @@ fn flush(directory: &Path) -> io::Result<()> {
 fn unavailable(step: String, source: io::Error) -> PackagesError {
     PackagesError::Unavailable { step, source: source.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn dir_packages_conforms() {
+        let home = tempfile::tempdir().unwrap();
+        let made = AtomicUsize::new(0);
+        conformance::packages(async || {
+            let dir = home.path().join(made.fetch_add(1, Ordering::Relaxed).to_string());
+            Arc::new(DirPackages::open(dir).unwrap()) as Arc<dyn Packages>
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn packages_are_there_after_reopening() {
+        let home = tempfile::tempdir().unwrap();
+        let digest = DirPackages::open(home.path()).unwrap().put("abc".into()).await.unwrap();
+
+        let packages = DirPackages::open(home.path()).unwrap();
+
+        assert_eq!(packages.get(&digest).await.unwrap(), "abc");
+        let name = digest.to_string();
+        assert!(home.path().join(&name[..2]).join(&name[2..]).is_file());
+    }
+
+    #[tokio::test]
+    async fn a_changed_byte_is_damage_to_every_reader_of_the_whole() {
+        let home = tempfile::tempdir().unwrap();
+        let packages = DirPackages::open(home.path().join("packages")).unwrap();
+        let digest = packages.put(vec![7; 3 * PIECE_BYTES].into()).await.unwrap();
+        let file = OpenOptions::new().write(true).open(packages.path(&digest)).unwrap();
+        file.write_all_at(&[8], 2 * PIECE_BYTES as u64).unwrap();
+
+        let got = packages.get(&digest).await.unwrap_err();
+        let copy = home.path().join("copy");
+        let copied = packages.copy_to(&digest, &copy).await.unwrap_err();
+
+        assert!(matches!(got, PackagesError::Damaged { .. }), "{got:?}");
+        assert!(matches!(copied, PackagesError::Damaged { .. }), "{copied:?}");
+        assert!(!copy.exists(), "a damaged copy was left behind");
+    }
+
+    #[tokio::test]
+    async fn a_cut_off_package_is_mended_by_putting_it_again() {
+        let home = tempfile::tempdir().unwrap();
+        let packages = DirPackages::open(home.path()).unwrap();
+        let digest = packages.put("some bytes".into()).await.unwrap();
+        std::fs::write(packages.path(&digest), "some").unwrap();
+
+        packages.put("some bytes".into()).await.unwrap();
+
+        assert_eq!(packages.get(&digest).await.unwrap(), "some bytes");
+    }
+
+    #[tokio::test]
+    async fn opening_removes_what_crashed_writers_left_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let packages = DirPackages::open(home.path()).unwrap();
+        let digest = packages.put("kept".into()).await.unwrap();
+        let crashed = home.path().join(INCOMING).join("put-crashed");
+        let living = home.path().join(INCOMING).join("put-living");
+        std::fs::write(&crashed, "half").unwrap();
+        let writing = File::create(&living).unwrap();
+        writing.lock().unwrap();
+
+        let again = DirPackages::open(home.path()).unwrap();
+
+        assert!(!crashed.exists());
+        assert!(living.exists());
+        assert_eq!(again.list().await.unwrap(), [digest]);
+    }
+
+    #[tokio::test]
+    async fn a_put_that_fails_leaves_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let packages = DirPackages::open(home.path()).unwrap();
+        let folder = packages.folder(&Digest::of(b"abc"));
+        std::fs::remove_dir(&folder).unwrap();
+
+        let failed = packages.put("abc".into()).await.unwrap_err();
+
+        assert!(matches!(failed, PackagesError::Unavailable { .. }), "{failed:?}");
+        assert_eq!(std::fs::read_dir(home.path().join(INCOMING)).unwrap().count(), 0);
+    }
+}

@@ -67,8 +67,9 @@ pub fn open_to_read(path: &Path) -> Result<Connection, MetadataError> {
 /// Reads every page and every row once, and returns the last revision given.
 pub fn check_all(connection: &Connection, path: &Path) -> Result<Revision, MetadataError> {
     let failed = |error| sqlite("check its file", error);
+    // The quick check would not compare the index of keys with the rows.
     let report: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if report != "ok" {
         return Err(damaged(format!("{}: {report}", path.display())));
     }
@@ -156,8 +157,12 @@ pub fn delete(connection: &Connection, key: &str) -> rusqlite::Result<()> {
 
 /// Says what a failed statement means to the caller.
 pub fn sqlite(step: &str, error: rusqlite::Error) -> MetadataError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(error.to_string()),
+    match (&error, error.sqlite_error_code()) {
+        // The SQL is ours and known to be right: the tables are not ours.
+        (rusqlite::Error::SqlInputError { .. }, _)
+        | (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
+            damaged(error.to_string())
+        }
         _ => MetadataError::Unavailable { step: step.into(), source: error.into() },
     }
 }
