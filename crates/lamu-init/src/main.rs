@@ -1,1 +1,75 @@
-fn main() {}
+//! Init: the first process inside a sandbox.
+//!
+//! It speaks with the host over descriptor 3 (`lamu_guest`), starts the
+//! runtime, serves it Lambda's Runtime API on 127.0.0.1:9001 and, for lamu's
+//! own bootstraps, a socket without HTTP, cuts its output into log records,
+//! and collects every process that ends. When the host goes, init goes, and
+//! as PID 1 takes everything inside along.
+//!
+//! ```text
+//!  host <-- channel --> environment (one loop) --> state   which call is allowed
+//!                          |   |   |                api, http, direct   bytes
+//!                       spawn output serve          sys     the kernel
+//! ```
+//!
+//! `LAMU_INIT_PORT` chooses another port, 0 any free one; tests use it.
+//!
+//! Not here: mounts, namespaces, seccomp and limits of the sandbox (made by
+//! `lamu-sandbox` before init starts), time limits (the host's: it sends
+//! `Reset`), extensions.
+
+// Init forks, executes and handles descriptors; std has no safe form for it.
+#![allow(unsafe_code)]
+
+mod api;
+mod channel;
+mod connection;
+mod direct;
+mod environment;
+mod http;
+mod logs;
+mod output;
+mod serve;
+mod spawn;
+mod state;
+mod sys;
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use environment::{End, Environment};
+
+const CHANNEL_FD: i32 = 3;
+const PORT: u16 = 9001;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lamu-init: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    sys::settle();
+    // SAFETY: descriptor 3 is handed to init by whoever starts it, and nothing
+    // in this process owns it yet. A wrong one fails in the next calls.
+    let channel = unsafe { UnixStream::from_raw_fd(CHANNEL_FD) };
+    sys::set_close_on_exec(channel.as_raw_fd())?;
+    let port = match std::env::var("LAMU_INIT_PORT") {
+        Ok(text) => text.parse().map_err(|_| io::Error::other("LAMU_INIT_PORT is no port"))?,
+        Err(_) => PORT,
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    let mut environment = Environment::new(channel, listener)?;
+    let end = environment.run();
+    environment.end();
+    end.map(|end| match end {
+        End::Shutdown | End::HostGone => {}
+    })
+}

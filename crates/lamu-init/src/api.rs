@@ -1,0 +1,282 @@
+//! Lambda's local HTTP interfaces as values: which call a request is, and
+//! what the answers say.
+//!
+//! Not here: bytes of HTTP (`http`), the order of calls (`state`).
+
+use lamu_guest::Invoke;
+
+use crate::state::Refused;
+
+/// What a request line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Next,
+    Response {
+        id: String,
+    },
+    Error {
+        id: String,
+    },
+    InitError,
+    RestoreNext,
+    RestoreError,
+    Ping,
+    /// Extensions API; not offered yet.
+    Extension,
+    /// Telemetry and Logs API; answered as where they are not available.
+    Telemetry,
+    Logs,
+    NotFound,
+    MethodNotAllowed,
+}
+
+/// Which call `method` on `path` is.
+pub fn route(method: &str, path: &str) -> Call {
+    let path = path.split(['?', '#']).next().unwrap_or(path);
+    if let Some(rest) = path.strip_prefix("/2018-06-01") {
+        if let Some(rest) = rest.strip_prefix("/runtime/invocation/") {
+            return match (method, rest.split_once('/')) {
+                ("GET", None) if rest == "next" => Call::Next,
+                (_, None) if rest == "next" => Call::MethodNotAllowed,
+                ("POST", Some((id, "response"))) => Call::Response { id: id.to_owned() },
+                ("POST", Some((id, "error"))) => Call::Error { id: id.to_owned() },
+                (_, Some((_, "response" | "error"))) => Call::MethodNotAllowed,
+                _ => Call::NotFound,
+            };
+        }
+        return match (method, rest) {
+            ("POST", "/runtime/init/error") => Call::InitError,
+            ("GET", "/runtime/restore/next") => Call::RestoreNext,
+            ("POST", "/runtime/restore/error") => Call::RestoreError,
+            ("GET", "/ping") => Call::Ping,
+            (
+                _,
+                "/runtime/init/error"
+                | "/runtime/restore/next"
+                | "/runtime/restore/error"
+                | "/ping",
+            ) => Call::MethodNotAllowed,
+            _ => Call::NotFound,
+        };
+    }
+    match (method, path) {
+        ("GET", "/ping") => Call::Ping,
+        ("PUT", "/2022-07-01/telemetry") => Call::Telemetry,
+        ("PUT", "/2020-08-15/logs") => Call::Logs,
+        (_, "/ping" | "/2022-07-01/telemetry" | "/2020-08-15/logs") => Call::MethodNotAllowed,
+        _ if path.starts_with("/2020-01-01/extension/") => Call::Extension,
+        _ => Call::NotFound,
+    }
+}
+
+/// A complete answer, apart from its connection handling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn accepted() -> Answer {
+        Answer::json(202, r#"{"status":"OK"}"#.to_owned())
+    }
+
+    pub fn pong() -> Answer {
+        Answer { status: 200, content_type: "text/plain", body: "pong".to_owned() }
+    }
+
+    pub fn error(status: u16, error_type: &str, message: &str) -> Answer {
+        // Only fixed texts and state names come here, so nothing needs JSON
+        // escapes.
+        let body = format!(r#"{{"errorMessage":"{message}","errorType":"{error_type}"}}"#);
+        Answer::json(status, body)
+    }
+
+    pub fn refused(refused: Refused) -> Answer {
+        match refused {
+            Refused::InvalidRequestId => {
+                Answer::error(400, "InvalidRequestID", "Invalid request ID")
+            }
+            Refused::Transition { from, to } => Answer::error(
+                403,
+                "InvalidStateTransition",
+                &format!(
+                    "State transition from {from} to {to} failed for runtime. \
+                     Error: State transition is not allowed"
+                ),
+            ),
+        }
+    }
+
+    pub fn invalid_response_mode() -> Answer {
+        Answer::error(400, "InvalidFunctionResponseMode", "Invalid function response mode")
+    }
+
+    pub fn truncated() -> Answer {
+        Answer::error(400, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+    }
+
+    pub fn too_large(bytes_max: u64) -> Answer {
+        Answer::error(
+            413,
+            "RequestEntityTooLarge",
+            &format!("Exceeded maximum allowed payload size ({bytes_max} bytes)."),
+        )
+    }
+
+    pub fn not_found() -> Answer {
+        Answer {
+            status: 404,
+            content_type: "text/plain; charset=utf-8",
+            body: "404 page not found\n".to_owned(),
+        }
+    }
+
+    pub fn method_not_allowed() -> Answer {
+        Answer { status: 405, content_type: "text/plain", body: String::new() }
+    }
+
+    pub fn extensions_unavailable() -> Answer {
+        Answer::error(
+            501,
+            "Extension.NotSupported",
+            "The Extensions API is not available in this environment",
+        )
+    }
+
+    pub fn telemetry_unavailable() -> Answer {
+        Answer::error(202, "Telemetry.NotSupported", "Telemetry API is not supported")
+    }
+
+    pub fn logs_unavailable() -> Answer {
+        Answer::error(202, "Logs.NotSupported", "Logs API is not supported")
+    }
+
+    fn json(status: u16, body: String) -> Answer {
+        Answer { status, content_type: "application/json", body }
+    }
+}
+
+/// Error types that Lambda passes on; others are recorded as unknown
+/// (`(Runtime|Function)\.[A-Z][a-zA-Z]+`).
+pub fn error_type(given: Option<&str>) -> String {
+    let given = given.unwrap_or("");
+    let name = given.strip_prefix("Runtime.").or_else(|| given.strip_prefix("Function."));
+    let known = name.is_some_and(|name| {
+        name.len() >= 2
+            && name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+    });
+    if known {
+        given.to_owned()
+    } else if given.starts_with("Function.") {
+        "Function.Unknown".to_owned()
+    } else {
+        "Runtime.Unknown".to_owned()
+    }
+}
+
+/// Appends the answer to `/next`: head and event in one piece.
+pub fn write_event(out: &mut Vec<u8>, invoke: &Invoke, keep_alive: bool) {
+    out.reserve(invoke.body.len() + 512);
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    let content_type = invoke.content_type.as_deref().unwrap_or("application/json");
+    let deadline = invoke.deadline_ms.to_string();
+    let headers = [
+        ("Content-Type", Some(content_type)),
+        ("Lambda-Runtime-Aws-Request-Id", Some(invoke.request_id.as_str())),
+        ("Lambda-Runtime-Deadline-Ms", Some(deadline.as_str())),
+        ("Lambda-Runtime-Invoked-Function-Arn", Some(invoke.function_arn.as_str())),
+        ("Lambda-Runtime-Trace-Id", invoke.trace_id.as_deref()),
+        ("Lambda-Runtime-Client-Context", invoke.client_context.as_deref()),
+        ("Lambda-Runtime-Cognito-Identity", invoke.cognito_identity.as_deref()),
+        ("Lambda-Runtime-Aws-Tenant-Id", invoke.tenant_id.as_deref()),
+    ];
+    for (name, value) in headers {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        write_header_value(out, value);
+        out.extend_from_slice(b"\r\n");
+    }
+    crate::http::write_head_end(out, invoke.body.len(), keep_alive);
+    out.extend_from_slice(&invoke.body);
+}
+
+/// The client context is the caller's JSON, which may hold line ends between
+/// its tokens; as spaces they mean the same and end no header.
+fn write_header_value(out: &mut Vec<u8>, value: &str) {
+    let clean = |byte: u8| if byte < b' ' && byte != b'\t' || byte == 127 { b' ' } else { byte };
+    out.extend(value.bytes().map(clean));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_has_its_method_and_path() {
+        let response = Call::Response { id: "r-1".into() };
+        let table = [
+            ("GET", "/2018-06-01/runtime/invocation/next", Call::Next),
+            ("POST", "/2018-06-01/runtime/invocation/next", Call::MethodNotAllowed),
+            ("POST", "/2018-06-01/runtime/invocation/r-1/response", response),
+            ("GET", "/2018-06-01/runtime/invocation/r-1/response", Call::MethodNotAllowed),
+            ("POST", "/2018-06-01/runtime/invocation/r/error", Call::Error { id: "r".into() }),
+            ("POST", "/2018-06-01/runtime/invocation/a/b/error", Call::NotFound),
+            ("POST", "/2018-06-01/runtime/init/error", Call::InitError),
+            ("GET", "/2018-06-01/runtime/restore/next", Call::RestoreNext),
+            ("POST", "/2018-06-01/runtime/restore/error", Call::RestoreError),
+            ("GET", "/2018-06-01/ping", Call::Ping),
+            ("POST", "/2020-01-01/extension/register", Call::Extension),
+            ("GET", "/2020-01-01/extension/event/next", Call::Extension),
+            ("PUT", "/2022-07-01/telemetry", Call::Telemetry),
+            ("PUT", "/2020-08-15/logs", Call::Logs),
+            ("POST", "/2022-07-01/telemetry", Call::MethodNotAllowed),
+            ("GET", "/", Call::NotFound),
+            ("GET", "/2018-06-01/runtime/invocation/", Call::NotFound),
+        ];
+        for (method, path, call) in table {
+            assert_eq!(route(method, path), call, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn error_types_outside_the_rule_become_unknown() {
+        let table = [
+            (Some("Runtime.ExitError"), "Runtime.ExitError"),
+            (Some("Function.Oops"), "Function.Oops"),
+            (Some("Function.oops"), "Function.Unknown"),
+            (Some("Function.A1"), "Function.Unknown"),
+            (Some("Runtime.X"), "Runtime.Unknown"),
+            (Some("ValueError"), "Runtime.Unknown"),
+            (Some(""), "Runtime.Unknown"),
+            (None, "Runtime.Unknown"),
+        ];
+        for (given, recorded) in table {
+            assert_eq!(error_type(given), recorded, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_end_in_the_client_context_cannot_forge_a_header() {
+        let invoke = Invoke {
+            request_id: "r".into(),
+            deadline_ms: 1,
+            function_arn: "arn".into(),
+            trace_id: None,
+            client_context: Some("{\r\nX-Evil: 1}".into()),
+            cognito_identity: None,
+            tenant_id: Some(String::new()),
+            content_type: None,
+            body: b"{}".to_vec(),
+        };
+        let mut out = Vec::new();
+        write_event(&mut out, &invoke, true);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("Lambda-Runtime-Client-Context: {  X-Evil: 1}\r\n"), "{text}");
+        assert!(!text.contains("Tenant"), "{text}");
+        assert!(text.ends_with("\r\n\r\n{}"), "{text}");
+    }
+}

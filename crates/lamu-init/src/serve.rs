@@ -1,0 +1,507 @@
+//! Serves the calls of the runtime: over HTTP, and over the direct socket of
+//! our own bootstraps. Both end in the same few steps.
+//!
+//! A report is written to the host before the runtime hears that it was
+//! accepted, so a runtime that ends right after loses nothing.
+//!
+//! Not here: parsing (`http`, `direct`), the order of calls (`state`).
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::Instant;
+
+use lamu_guest::{FromInit, InitOutcome};
+
+use crate::api::{self, Answer, Call};
+use crate::connection::{Connection, Request, Stage, Status, retry};
+use crate::direct::{self, Said};
+use crate::environment::{Caller, Direct, Environment, token};
+use crate::http::{self, BadRequest, Body};
+use crate::output::Last;
+use crate::state::{Phase, Refused, Report};
+
+/// Connections to the Runtime API at once. A runtime needs one; the rest is
+/// room for clients that open one per call and forget to close it.
+const CONNECTIONS_MAX: usize = 64;
+
+impl Environment {
+    pub(crate) fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let open = self.connections.iter().flatten().count();
+            if open >= CONNECTIONS_MAX && !self.close_idlest() {
+                // All are in use; the newcomer sees its connection closed.
+                continue;
+            }
+            if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
+                continue;
+            }
+            let free = self.connections.iter().position(Option::is_none);
+            let at = free.unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            let mut connection = Connection::new(stream, self.turn);
+            connection.interest = connection.wanted_interest();
+            let token = token::CONNECTIONS + at as u64;
+            if self.epoll.add(&connection.stream, token, connection.interest).is_ok() {
+                self.connections[at] = Some(connection);
+            }
+        }
+    }
+
+    fn close_idlest(&mut self) -> bool {
+        let idlest = self
+            .connections
+            .iter()
+            .enumerate()
+            .filter_map(|(at, connection)| Some((at, connection.as_ref()?)))
+            .filter(|(_, connection)| connection.idle())
+            .min_by_key(|(_, connection)| connection.active)
+            .map(|(at, _)| at);
+        idlest.map(|at| self.connections[at] = None).is_some()
+    }
+
+    pub(crate) fn serve_connection(&mut self, at: usize) -> io::Result<()> {
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return Ok(()) };
+        connection.active = self.turn;
+        let mut status = connection.flush();
+        if status == Status::Open && !connection.ended {
+            status = connection.read(&mut self.scratch);
+        }
+        while status == Status::Open {
+            match self.serve_step(at)? {
+                Some(next) => status = next,
+                None => break,
+            }
+        }
+        self.after_serving(at, status)
+    }
+
+    /// Closes what is over, and asks for what comes next.
+    fn after_serving(&mut self, at: usize, mut status: Status) -> io::Result<()> {
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return Ok(()) };
+        if status == Status::Open && connection.ended {
+            if let Stage::Body(_) = connection.stage {
+                // The client may have closed only its sending side.
+                connection.keep_alive = false;
+                self.abandon(at);
+                if let Some(Some(connection)) = self.connections.get_mut(at) {
+                    status = connection.answer(&Answer::truncated());
+                }
+            } else {
+                // Half closed while it waits for an event, or between two
+                // requests: there is nobody to serve any more.
+                status = if connection.ready() || self.parked.contains(&Caller::Connection(at)) {
+                    Status::Gone
+                } else {
+                    connection.flush()
+                };
+            }
+        }
+        if status == Status::Gone {
+            self.abandon(at);
+            self.connections[at] = None;
+            return Ok(());
+        }
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return Ok(()) };
+        let wanted = connection.wanted_interest();
+        if wanted != connection.interest {
+            self.epoll.modify(&connection.stream, token::CONNECTIONS + at as u64, wanted)?;
+            connection.interest = wanted;
+        }
+        Ok(())
+    }
+
+    /// The connection can do no more for what it was in the middle of.
+    fn abandon(&mut self, at: usize) {
+        self.parked.retain(|&caller| caller != Caller::Connection(at));
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return };
+        let stage = std::mem::replace(&mut connection.stage, Stage::Head);
+        let Stage::Body(request) = stage else { return };
+        if request.refused.is_some() {
+            return;
+        }
+        match &request.call {
+            Call::Response { id } if request.streaming() => {
+                // What was streamed is with the caller already, so this was
+                // the response.
+                let body = br#"{"errorMessage":"Response truncated","errorType":"Runtime.TruncatedResponse"}"#;
+                self.finish_error(id, "Runtime.TruncatedResponse", body.to_vec());
+            }
+            Call::Response { .. } | Call::Error { .. } => self.phase = self.phase.report_lost(),
+            _ => {}
+        }
+    }
+
+    /// One step of one connection; `None` when it needs more input or time.
+    fn serve_step(&mut self, at: usize) -> io::Result<Option<Status>> {
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return Ok(None) };
+        if !connection.ready() {
+            return Ok(None);
+        }
+        match &mut connection.stage {
+            Stage::Parked => Ok(None),
+            Stage::Head => match http::parse_head(&connection.input, &mut connection.scanned) {
+                Ok(None) => Ok(None),
+                Ok(Some((head, length))) => {
+                    connection.consume(length);
+                    connection.keep_alive = head.keep_alive;
+                    let body_bytes_max = self.response_bytes_max();
+                    let mut request = Box::new(Request {
+                        call: api::route(&head.method, &head.target),
+                        body: Body::new(head.framing, body_bytes_max),
+                        head,
+                        refused: None,
+                    });
+                    request.refused = self.begin(&request).err();
+                    Ok(Some(self.begin_body(at, request)))
+                }
+                Err(BadRequest(status)) => Ok(Some(self.refuse_connection(at, status))),
+            },
+            Stage::Body(request) => {
+                if !request.body.complete() {
+                    if connection.input.is_empty() {
+                        return Ok(None);
+                    }
+                    match request.body.feed(&connection.input) {
+                        Ok(count) => connection.consume(count),
+                        Err(BadRequest(status)) => {
+                            self.abandon(at);
+                            return Ok(Some(self.refuse_connection(at, status)));
+                        }
+                    }
+                }
+                let Some(Some(connection)) = self.connections.get_mut(at) else {
+                    return Ok(None);
+                };
+                match std::mem::replace(&mut connection.stage, Stage::Head) {
+                    Stage::Body(request) if request.body.complete() => {
+                        self.finish(at, *request).map(Some)
+                    }
+                    stage => {
+                        connection.stage = stage;
+                        Ok(Some(Status::Open))
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_body(&mut self, at: usize, request: Box<Request>) -> Status {
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return Status::Gone };
+        let waits = request.head.expect_continue && !request.body.complete();
+        connection.stage = Stage::Body(request);
+        if waits { connection.send(b"HTTP/1.1 100 Continue\r\n\r\n") } else { Status::Open }
+    }
+
+    fn refuse_connection(&mut self, at: usize, status: u16) -> Status {
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return Status::Gone };
+        connection.keep_alive = false;
+        connection.answer(&Answer::error(status, "InvalidRequest", "The request is not valid HTTP"))
+    }
+
+    /// Takes the state's step that a request begins with, or says why not.
+    fn begin(&mut self, request: &Request) -> Result<(), Answer> {
+        match &request.call {
+            Call::Response { id } => {
+                if !request.streaming() && request.head.response_mode.is_some() {
+                    return Err(Answer::invalid_response_mode());
+                }
+                self.begin_report(Report::Response, Some(id)).map_err(Answer::refused)
+            }
+            Call::Error { id } => {
+                self.begin_report(Report::Error, Some(id)).map_err(Answer::refused)
+            }
+            Call::InitError if self.phase != Phase::Started => {
+                let refused = self.phase.begin(Report::InitError, None, None);
+                refused.map(drop).map_err(Answer::refused)
+            }
+            Call::Next | Call::InitError | Call::Ping => Ok(()),
+            Call::RestoreNext => {
+                let refused = Refused::Transition { from: self.phase.name(), to: "Ready" };
+                Err(Answer::refused(refused))
+            }
+            Call::RestoreError => {
+                let to = "RuntimeRestoreErrorState";
+                Err(Answer::refused(Refused::Transition { from: self.phase.name(), to }))
+            }
+            Call::Extension => Err(Answer::extensions_unavailable()),
+            Call::Telemetry => Err(Answer::telemetry_unavailable()),
+            Call::Logs => Err(Answer::logs_unavailable()),
+            Call::NotFound => Err(Answer::not_found()),
+            Call::MethodNotAllowed => Err(Answer::method_not_allowed()),
+        }
+    }
+
+    fn begin_report(&mut self, report: Report, id: Option<&str>) -> Result<(), Refused> {
+        self.phase = self.phase.begin(report, self.last_id.as_deref(), id)?;
+        Ok(())
+    }
+
+    /// The request arrived whole: does what it asks and answers it.
+    fn finish(&mut self, at: usize, request: Request) -> io::Result<Status> {
+        let Request { call, head, body, refused } = request;
+        if let Some(answer) = refused {
+            return Ok(self.answer(at, &answer));
+        }
+        let response_bytes_max = self.response_bytes_max() as u64;
+        let answer = match call {
+            Call::Next => return Ok(self.finish_next(Caller::Connection(at))),
+            Call::Ping => Answer::pong(),
+            Call::Response { id } | Call::Error { id } if body.overflowed => {
+                self.finish_too_large(id);
+                Answer::too_large(response_bytes_max)
+            }
+            Call::Response { id } => {
+                if let Some(error_type) = &body.trailers.error_type {
+                    let error_body = body.trailers.error_body.as_deref().unwrap_or("");
+                    let error_body = http::base64_decode(error_body).unwrap_or_default();
+                    self.finish_error(&id, error_type, error_body);
+                } else {
+                    self.finish_response(id, head.content_type, body.bytes);
+                }
+                Answer::accepted()
+            }
+            Call::Error { id } => {
+                let error_type = api::error_type(head.error_type.as_deref());
+                self.finish_error(&id, &error_type, body.bytes);
+                Answer::accepted()
+            }
+            Call::InitError => {
+                match self.begin_report(Report::InitError, None) {
+                    Err(refused) => return Ok(self.answer(at, &Answer::refused(refused))),
+                    Ok(()) => {}
+                }
+                self.finish_init_error(head.error_type.as_deref(), body.bytes);
+                Answer::accepted()
+            }
+            // `begin` refused all of these.
+            _ => Answer::not_found(),
+        };
+        self.channel.flush()?;
+        Ok(self.answer(at, &answer))
+    }
+
+    fn answer(&mut self, at: usize, answer: &Answer) -> Status {
+        match self.connections.get_mut(at) {
+            Some(Some(connection)) => connection.answer(answer),
+            _ => Status::Gone,
+        }
+    }
+
+    fn finish_next(&mut self, caller: Caller) -> Status {
+        let before = self.phase;
+        let after = match before.next() {
+            Ok(after) => after,
+            Err(refused) => {
+                return match caller {
+                    Caller::Connection(at) => self.answer(at, &Answer::refused(refused)),
+                    Caller::Direct => Status::Gone,
+                };
+            }
+        };
+        match before {
+            Phase::Started => self.init_done(InitOutcome::Ready),
+            Phase::ResponseSent => self.invocation_done(),
+            _ => {}
+        }
+        self.phase = after;
+        if let Caller::Connection(at) = caller
+            && let Some(Some(connection)) = self.connections.get_mut(at)
+        {
+            connection.stage = Stage::Parked;
+        }
+        self.parked.retain(|&earlier| earlier != caller);
+        self.parked.push(caller);
+        if self.invoke.is_some() {
+            self.hand_out();
+        }
+        Status::Open
+    }
+
+    fn invocation_done(&mut self) {
+        self.drain_outputs(Last::OfInvocation);
+        if let Some(request_id) = self.last_id.clone() {
+            self.channel.push(&FromInit::Done { request_id, handler_ns: self.handler_ns });
+        }
+    }
+
+    /// Gives the event to who asked for it last: an earlier one may have
+    /// lost patience and asked again.
+    pub(crate) fn hand_out(&mut self) {
+        while let Some(caller) = self.parked.pop() {
+            let Some(invoke) = &self.invoke else { return };
+            let status = match caller {
+                Caller::Direct => {
+                    let Some(direct) = &mut self.direct else { continue };
+                    direct::write_event(&mut direct.output, invoke);
+                    direct.flush()
+                }
+                Caller::Connection(at) => {
+                    let Some(Some(connection)) = self.connections.get_mut(at) else { continue };
+                    let keep_alive = connection.keep_alive;
+                    connection.answer_with(|out| api::write_event(out, invoke, keep_alive))
+                }
+            };
+            if status == Status::Gone {
+                match caller {
+                    Caller::Direct => self.direct = None,
+                    Caller::Connection(at) => self.connections[at] = None,
+                }
+                continue;
+            }
+            if self.phase == Phase::Ready {
+                self.last_id = Some(invoke.request_id.clone());
+                self.handed_out = Instant::now();
+                self.phase = Phase::Running;
+            }
+            if let Caller::Connection(at) = caller {
+                self.update_connection(at);
+            }
+            return;
+        }
+    }
+
+    /// A connection got output outside its own turn.
+    fn update_connection(&mut self, at: usize) {
+        let Some(Some(connection)) = self.connections.get_mut(at) else { return };
+        let wanted = connection.wanted_interest();
+        let token = token::CONNECTIONS + at as u64;
+        if wanted != connection.interest
+            && self.epoll.modify(&connection.stream, token, wanted).is_ok()
+        {
+            connection.interest = wanted;
+        }
+    }
+
+    fn finish_response(&mut self, id: String, content_type: Option<String>, body: Vec<u8>) {
+        self.end_report();
+        self.channel.push(&FromInit::Response { request_id: id, content_type, body });
+    }
+
+    fn finish_error(&mut self, id: &str, error_type: &str, body: Vec<u8>) {
+        self.end_report();
+        let error_type = api::error_type(Some(error_type));
+        self.channel.push(&FromInit::Failure { request_id: id.to_owned(), error_type, body });
+    }
+
+    fn finish_too_large(&mut self, id: String) {
+        self.end_report();
+        self.channel.push(&FromInit::TooLarge { request_id: id });
+    }
+
+    fn end_report(&mut self) {
+        self.handler_ns = self.handed_out.elapsed().as_nanos() as u64;
+        self.phase = self.phase.reported();
+        // The event is not needed again; it may be large.
+        self.invoke = None;
+    }
+
+    fn finish_init_error(&mut self, error_type: Option<&str>, body: Vec<u8>) {
+        self.init_done(InitOutcome::Reported { error_type: api::error_type(error_type), body });
+        self.invoke = None;
+    }
+
+    pub(crate) fn serve_direct(&mut self) -> io::Result<()> {
+        let Some(direct) = &mut self.direct else { return Ok(()) };
+        let status = direct.receive(&mut self.scratch);
+        loop {
+            let max = self.response_bytes_max();
+            let Some(direct) = &mut self.direct else { return Ok(()) };
+            let status = match direct.reader.next(max) {
+                Ok(None) => break,
+                Ok(Some(said)) => self.hear(said),
+                Err(direct::Broken) => Status::Gone,
+            };
+            if status == Status::Gone {
+                self.close_direct();
+                return Ok(());
+            }
+        }
+        if status == Status::Gone {
+            self.close_direct();
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, said: Said) -> Status {
+        let begun = match &said {
+            Said::Next => return self.finish_next(Caller::Direct),
+            Said::Response { id, .. } | Said::TooLarge { id } => {
+                self.begin_report(Report::Response, Some(id))
+            }
+            Said::Error { id, .. } => self.begin_report(Report::Error, Some(id)),
+            Said::InitError { .. } => self.begin_report(Report::InitError, None),
+        };
+        if begun.is_err() {
+            return Status::Gone;
+        }
+        match said {
+            Said::Next => {}
+            Said::Response { id, content_type, body } => {
+                self.finish_response(id, content_type, body);
+            }
+            Said::TooLarge { id } => self.finish_too_large(id),
+            Said::Error { id, error_type, body } => self.finish_error(&id, &error_type, body),
+            Said::InitError { error_type, body } => {
+                self.finish_init_error(Some(&error_type), body);
+            }
+        }
+        Status::Open
+    }
+
+    /// A bootstrap that finds its socket closed ends.
+    fn close_direct(&mut self) {
+        self.parked.retain(|&caller| caller != Caller::Direct);
+        self.direct = None;
+    }
+}
+
+impl Request {
+    fn streaming(&self) -> bool {
+        self.head
+            .response_mode
+            .as_deref()
+            .is_some_and(|mode| mode.eq_ignore_ascii_case("streaming"))
+    }
+}
+
+impl Direct {
+    fn receive(&mut self, scratch: &mut [u8]) -> Status {
+        let flushed = self.flush();
+        match (&self.stream).read(scratch) {
+            Ok(0) => return Status::Gone,
+            Ok(count) => self.reader.extend(&scratch[..count]),
+            Err(error) if retry(&error) => {}
+            Err(_) => return Status::Gone,
+        }
+        flushed
+    }
+
+    fn flush(&mut self) -> Status {
+        let mut sent = 0;
+        let status = loop {
+            if sent == self.output.len() {
+                break Status::Open;
+            }
+            match (&self.stream).write(&self.output[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Status::Open,
+                Err(_) => break Status::Gone,
+            }
+        };
+        self.output.drain(..sent);
+        if self.output.is_empty() && self.output.capacity() > 16 << 10 {
+            self.output = Vec::new();
+        }
+        status
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        // Whoever else holds a copy of this end must see it closed too.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}

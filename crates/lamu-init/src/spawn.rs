@@ -1,0 +1,309 @@
+//! Starts the runtime process.
+//!
+//! Everything is laid out before the fork; the child only makes system calls.
+//! An exec that fails is reported over a pipe that a good exec closes.
+//!
+//! Not here: what the process says, and its end.
+
+use std::ffi::{CStr, CString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use lamu_guest::{Entry, Start, User};
+
+use crate::sys::{self, check};
+
+/// Where a managed runtime finds its framed log pipe and its direct socket.
+const TELEMETRY_FD: RawFd = 3;
+const DIRECT_FD: RawFd = 4;
+/// Everything that is moved onto a fixed descriptor starts above them.
+const SOURCE_FD_MIN: RawFd = 16;
+
+/// A running runtime and the ends that init holds of its channels.
+#[derive(Debug)]
+pub struct Spawned {
+    pub pid: libc::pid_t,
+    pub stdout: File,
+    pub stderr: File,
+    pub telemetry: Option<File>,
+    pub direct: Option<UnixStream>,
+}
+
+#[derive(Debug)]
+pub enum SpawnError {
+    /// No entry could be executed, or its directory could not be entered.
+    NoEntry(io::Error),
+    /// Init itself lacks something.
+    Own(io::Error),
+}
+
+impl From<io::Error> for SpawnError {
+    fn from(error: io::Error) -> SpawnError {
+        SpawnError::Own(error)
+    }
+}
+
+/// Starts the entry with `api` as its AWS_LAMBDA_RUNTIME_API.
+pub fn spawn(start: &Start, api: &str) -> Result<Spawned, SpawnError> {
+    let (stdout, stdout_end) = sys::pipe()?;
+    let (stderr, stderr_end) = sys::pipe()?;
+    let (failure, failure_end) = sys::pipe()?;
+    let mut telemetry = None;
+    let mut direct = None;
+    let mut ends: [Option<OwnedFd>; 5] =
+        [Some(null()?), Some(above_fixed(stdout_end)?), Some(above_fixed(stderr_end)?), None, None];
+    if start.telemetry_fd {
+        let (read, write) = sys::pipe()?;
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        ends[TELEMETRY_FD as usize] = Some(above_fixed(write)?);
+        ends[DIRECT_FD as usize] = Some(above_fixed(theirs.into())?);
+        (telemetry, direct) = (Some(read), Some(ours));
+    }
+    let failure_end = above_fixed(failure_end)?;
+
+    let image = Image::new(start, api)?;
+    let child = Child {
+        fds: std::array::from_fn(|at| ends[at].as_ref().map_or(-1, AsRawFd::as_raw_fd)),
+        failure: failure_end.as_raw_fd(),
+        cwd: &image.cwd,
+        user: start.user,
+        open_files_max: start.open_files_max,
+        processes_max: start.processes_max,
+        ends_with_init: std::process::id() != 1,
+        commands: &image.commands(),
+        environment: &pointers(&image.environment),
+    };
+    // SAFETY: init has one thread, so the child may do anything its parent
+    // could; it makes system calls only and ends in exec or _exit.
+    let pid = check(unsafe { libc::fork() })?;
+    if pid == 0 {
+        // SAFETY: this is the freshly forked child.
+        unsafe { child.become_runtime() }
+    }
+    drop((ends, failure_end));
+
+    match read_failure(failure)? {
+        None => Ok(Spawned { pid, stdout, stderr, telemetry, direct }),
+        Some(error) => {
+            let mut status = 0;
+            // SAFETY: `status` is writable; `pid` is our child, which exits.
+            unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            Err(SpawnError::NoEntry(error))
+        }
+    }
+}
+
+/// What exec takes, as C strings.
+struct Image {
+    candidates: Vec<Vec<CString>>,
+    environment: Vec<CString>,
+    cwd: CString,
+}
+
+impl Image {
+    fn new(start: &Start, api: &str) -> Result<Image, SpawnError> {
+        let candidates = match &start.entry {
+            Entry::FirstOf(files) => {
+                files.iter().map(|file| Ok(vec![c_string(file)?])).collect::<io::Result<_>>()?
+            }
+            Entry::Exec(command) => {
+                let program = std::iter::once(&command.program);
+                let words = program.chain(&command.args).map(|word| c_string(word));
+                vec![words.collect::<io::Result<_>>()?]
+            }
+        };
+        let mut environment: Vec<CString> = Vec::with_capacity(start.env.len() + 3);
+        for (name, value) in &start.env {
+            environment.push(c_string(&format!("{name}={value}"))?);
+        }
+        environment.push(c_string(&format!("AWS_LAMBDA_RUNTIME_API={api}"))?);
+        if start.telemetry_fd {
+            environment.push(c_string(&format!("_LAMBDA_TELEMETRY_LOG_FD={TELEMETRY_FD}"))?);
+            environment.push(c_string(&format!("_LAMU_RUNTIME_FD={DIRECT_FD}"))?);
+        }
+        Ok(Image { candidates, environment, cwd: c_string(&start.cwd)? })
+    }
+
+    fn commands(&self) -> Vec<Vec<*const libc::c_char>> {
+        self.candidates.iter().map(|words| pointers(words)).collect()
+    }
+}
+
+fn c_string(text: &str) -> io::Result<CString> {
+    CString::new(text).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// A null-terminated array that borrows `strings`.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+fn null() -> io::Result<OwnedFd> {
+    match OpenOptions::new().read(true).open("/dev/null") {
+        Ok(file) => above_fixed(file.into()),
+        // Without /dev, a pipe that nobody writes to reads as empty too.
+        Err(_) => above_fixed(sys::pipe()?.0.into()),
+    }
+}
+
+/// Moves `fd` to where no `dup2` onto the fixed descriptors can hit it.
+fn above_fixed(fd: OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let copy = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, SOURCE_FD_MIN) })?;
+    // SAFETY: the kernel just returned this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Waits for the exec: nothing when it went well, else its error.
+fn read_failure(mut failure: File) -> io::Result<Option<io::Error>> {
+    // SAFETY: no pointers; `failure` is open. It may block: the child either
+    // executes, reports, or dies, and each ends the wait.
+    check(unsafe { libc::fcntl(failure.as_raw_fd(), libc::F_SETFL, 0) })?;
+    let mut errno = [0; 4];
+    match failure.read_exact(&mut errno) {
+        Ok(()) => Ok(Some(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the child needs between fork and exec.
+struct Child<'a> {
+    fds: [RawFd; 5],
+    failure: RawFd,
+    cwd: &'a CStr,
+    user: Option<User>,
+    open_files_max: u64,
+    processes_max: u64,
+    /// Not PID 1, so nothing else would end the runtime when init dies.
+    ends_with_init: bool,
+    commands: &'a [Vec<*const libc::c_char>],
+    environment: &'a [*const libc::c_char],
+}
+
+impl Child<'_> {
+    /// # Safety
+    /// Only in a freshly forked child.
+    unsafe fn become_runtime(&self) -> ! {
+        // SAFETY: the caller's promise is the one these need.
+        let errno = unsafe {
+            match self.prepare() {
+                Ok(()) => self.execute(),
+                Err(error) => error,
+            }
+        };
+        // SAFETY: writes four bytes of a local and ends the process.
+        unsafe {
+            libc::write(self.failure, (&raw const errno).cast(), 4);
+            libc::_exit(127)
+        }
+    }
+
+    /// # Safety
+    /// As `become_runtime`.
+    unsafe fn prepare(&self) -> Result<(), i32> {
+        let done = |result: libc::c_int| if result < 0 { Err(errno()) } else { Ok(()) };
+        // SAFETY: system calls on values of this frame; none allocates.
+        unsafe {
+            libc::setsid();
+            for (target, &source) in self.fds.iter().enumerate() {
+                if source >= 0 {
+                    done(libc::dup2(source, target as RawFd))?;
+                }
+            }
+            // All of ours close on exec already; this is the second lock.
+            let first = self.fds.iter().rposition(|&fd| fd >= 0).map_or(3, |last| last + 1);
+            libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+
+            limit(libc::RLIMIT_CORE, 0)?;
+            limit(libc::RLIMIT_NOFILE, self.open_files_max)?;
+            limit(libc::RLIMIT_NPROC, self.processes_max)?;
+
+            // The bounding set goes first, while there is a right to do so.
+            for capability in 0..64 {
+                if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 {
+                    break;
+                }
+            }
+            if let Some(User { uid, gid }) = self.user {
+                if libc::setgroups(0, std::ptr::null()) < 0 && errno() != libc::EPERM {
+                    return Err(errno());
+                }
+                done(libc::setresgid(gid, gid, gid))?;
+                done(libc::setresuid(uid, uid, uid))?;
+            }
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+            drop_capabilities();
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            if self.ends_with_init {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+            }
+            done(libc::chdir(self.cwd.as_ptr()))?;
+
+            // std ignores SIGPIPE and we block SIGCHLD; both would be
+            // inherited through exec.
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        }
+        Ok(())
+    }
+
+    /// Returns only if no candidate could be executed.
+    ///
+    /// # Safety
+    /// As `become_runtime`.
+    unsafe fn execute(&self) -> i32 {
+        let mut first_error = libc::ENOENT;
+        for command in self.commands {
+            // SAFETY: both arrays are null-terminated and their strings live
+            // in the parent's copy of this frame.
+            unsafe { libc::execve(command[0], command.as_ptr(), self.environment.as_ptr()) };
+            match errno() {
+                libc::ENOENT => {}
+                error => first_error = error,
+            }
+        }
+        first_error
+    }
+}
+
+fn limit(resource: libc::__rlimit_resource_t, max: u64) -> Result<(), i32> {
+    let value = libc::rlimit { rlim_cur: max, rlim_max: max };
+    // SAFETY: `value` lives across the call, which only reads it.
+    if unsafe { libc::setrlimit(resource, &raw const value) } == 0 {
+        return Ok(());
+    }
+    // Without the right to raise it, the inherited hard limit is the most
+    // that can be had.
+    let mut held = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `held` is writable, then only read.
+    let result = unsafe {
+        libc::getrlimit(resource, &raw mut held);
+        held.rlim_cur = held.rlim_max.min(max);
+        libc::setrlimit(resource, &raw const held)
+    };
+    if result < 0 { Err(errno()) } else { Ok(()) }
+}
+
+fn drop_capabilities() {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, pid: 0 };
+    // Effective, permitted, inheritable; two words each.
+    let none = [0u32; 6];
+    // SAFETY: both live across the call and have the layout of version 3.
+    unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+}
+
+fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
