@@ -57,6 +57,12 @@ impl WorkerHandle {
         (WorkerHandle { id, inbox }, requests)
     }
 
+    /// Whether both lead to the same task: a worker that was started again
+    /// keeps its id.
+    pub fn is_same(&self, other: &WorkerHandle) -> bool {
+        self.inbox.same_channel(&other.inbox)
+    }
+
     /// Makes an environment and runs its Init. A failed Init is not an error:
     /// the first invocation runs it again. If the future is dropped, the
     /// environment is ended.

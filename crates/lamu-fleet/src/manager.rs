@@ -1,0 +1,34 @@
+//! The manager (AWS's Worker Manager): hands out leases on execution
+//! environments, has new ones made when none is free, and ends those that
+//! nobody needs.
+//!
+//! ```text
+//!             acquire                          END
+//! (frontend) --------> line --> lease --> Busy ----> (a waiter, or Idle)
+//!                        |                  ^
+//!                        +-- place, boot ---+   Idle --too long, too old,
+//!                                               evicted, retired--> Draining
+//! ```
+//!
+//! `core` decides, `run` talks. Nothing is written down: after a restart the
+//! workers report what they have.
+//!
+//! Not here: choosing a host (`placement`), concurrency limits
+//! (`lamu_frontend::admission`).
+
+mod alarm;
+mod config;
+mod core;
+mod line;
+mod pool;
+mod retired;
+mod run;
+mod starts;
+
+#[cfg(test)]
+mod decisions;
+#[cfg(test)]
+mod simulation;
+
+pub use config::ManagerConfig;
+pub use run::Manager;

@@ -1,0 +1,666 @@
+//! Every decision of the manager: who gets which environment, when one is
+//! made, when one ends.
+//!
+//! Values in, effects out. Time and ids are handed in, so the same code runs
+//! in the simulation.
+//!
+//! What always holds between two calls:
+//! - an environment is leased to at most one, and never idle meanwhile;
+//! - it serves one version for its whole life;
+//! - nobody waits while an environment of that version is idle;
+//! - no start is begun unless more wait than are started for.
+//!
+//! Not here: talking (`run`); the books themselves (`pool`, `line`, `starts`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lamu_link::{
+    AcquireError, BootError, Booted, EnvironmentHandle, EnvironmentReport, EnvironmentRow,
+    EnvironmentState, PlaceError, Start, WorkerEvent,
+};
+use lamu_model::{LeaseId, SandboxId, VersionId, VersionSpec, WorkerId};
+
+use super::alarm::{Alarm, Alarms};
+use super::config::ManagerConfig;
+use super::line::{Line, Ticket, Waiter};
+use super::pool::{Environment, Pool, State};
+use super::retired::Retired;
+use super::starts::{RoomWait, Starting, Starts};
+use crate::prng::mix;
+
+/// Busy environments looked at to find one that is about to come back. Each
+/// look may miss the cache; past this many, a start is the cheaper answer.
+const ANSWERED_LOOKS_MAX: usize = 64;
+
+/// After an environment ended, placement may hear of the room a moment later
+/// than the manager does.
+const ROOM_SETTLE: Duration = Duration::from_millis(1);
+
+/// What the loop has to do. `W` is the way to the caller.
+#[derive(Debug)]
+pub(super) enum Effect<W> {
+    Grant {
+        to: W,
+        lease: LeaseId,
+        environment: EnvironmentHandle,
+        start: Start,
+    },
+    Refuse {
+        to: W,
+        why: AcquireError,
+    },
+    /// Find a host and make it there; answered by `placed`, `unplaced`,
+    /// `booted` or `boot_failed`.
+    Boot {
+        sandbox: SandboxId,
+        spec: Arc<VersionSpec>,
+        avoid: Vec<WorkerId>,
+        wished: Instant,
+    },
+    Retire {
+        worker: WorkerId,
+        sandbox: SandboxId,
+    },
+}
+
+pub(super) type Effects<W> = Vec<Effect<W>>;
+
+pub(super) struct Core<W> {
+    config: ManagerConfig,
+    ids: Box<dyn FnMut() -> SandboxId + Send>,
+    pub(super) pool: Pool,
+    pub(super) line: Line<W>,
+    pub(super) starts: Starts,
+    pub(super) alarms: Alarms,
+    retired: Retired,
+    /// The start that gets the next environment of another version.
+    claim: Option<SandboxId>,
+    lease_next: u64,
+}
+
+impl<W> Core<W> {
+    /// `ids` must never repeat one, not even after a restart.
+    pub(super) fn new(
+        config: ManagerConfig,
+        ids: impl FnMut() -> SandboxId + Send + 'static,
+    ) -> Core<W> {
+        Core {
+            config,
+            ids: Box::new(ids),
+            pool: Pool::default(),
+            line: Line::new(),
+            starts: Starts::default(),
+            alarms: Alarms::default(),
+            retired: Retired::default(),
+            claim: None,
+            lease_next: 1,
+        }
+    }
+
+    /// Grants at once, or returns the place in the line, or refuses.
+    pub(super) fn acquire(
+        &mut self,
+        now: Instant,
+        spec: Arc<VersionSpec>,
+        deadline: Instant,
+        to: W,
+        effects: &mut Effects<W>,
+    ) -> Option<Ticket> {
+        let version = spec.id;
+        while let Some(sandbox) = self.pool.top(version) {
+            if self.is_usable(now, sandbox) {
+                self.grant(sandbox, to, effects);
+                return None;
+            }
+            self.end(now, sandbox, effects);
+        }
+        if deadline <= now {
+            effects.push(Effect::Refuse { to, why: AcquireError::Late { waited: Duration::ZERO } });
+            return None;
+        }
+        if self.line.waiting() >= self.config.waiting_max {
+            effects.push(Effect::Refuse { to, why: AcquireError::Crowded });
+            return None;
+        }
+        let patient = self.line.patient(version);
+        let finishing = self.pool.answered(version, patient + 1, ANSWERED_LOOKS_MAX);
+        let patient_until = (finishing > patient).then(|| now + self.config.patience);
+        let ticket = self.line.push(Waiter { to, spec, since: now, deadline, patient_until });
+        self.alarms.set(deadline, Alarm::Late(ticket));
+        if let Some(until) = patient_until {
+            self.alarms.set(until, Alarm::Impatient(ticket));
+        }
+        self.start_for(now, version, effects);
+        Some(ticket)
+    }
+
+    /// The caller went away. Starts under way go on: they may serve the next.
+    pub(super) fn cancel(&mut self, ticket: Ticket) {
+        self.leave_line(ticket);
+    }
+
+    /// A lease was dropped. Leases of an environment that ended meanwhile, or
+    /// of another reign, are none of ours.
+    pub(super) fn returned(
+        &mut self,
+        now: Instant,
+        lease: LeaseId,
+        sandbox: SandboxId,
+        effects: &mut Effects<W>,
+    ) {
+        let current = self.pool.get(sandbox).map(|environment| environment.state);
+        if matches!(current, Some(State::Busy { lease: Some(held), .. }) if held == lease) {
+            self.settle(now, sandbox, effects);
+        }
+    }
+
+    pub(super) fn retire(&mut self, now: Instant, version: VersionId, effects: &mut Effects<W>) {
+        self.retired.add(version);
+        for sandbox in self.pool.idle_of(version) {
+            self.end(now, sandbox, effects);
+        }
+    }
+
+    pub(super) fn event(&mut self, now: Instant, event: WorkerEvent, effects: &mut Effects<W>) {
+        match event {
+            WorkerEvent::Gone { sandbox } => self.gone(now, sandbox, effects),
+            WorkerEvent::Idle(report) => self.free_again(now, report, effects),
+            WorkerEvent::Lost { worker } => {
+                for sandbox in self.pool.on_worker(&worker) {
+                    self.gone(now, sandbox, effects);
+                }
+            }
+        }
+    }
+
+    /// What a worker had when this reign reached it.
+    pub(super) fn adopt(
+        &mut self,
+        now: Instant,
+        reports: Vec<EnvironmentReport>,
+        effects: &mut Effects<W>,
+    ) {
+        for report in reports {
+            let sandbox = report.environment.sandbox;
+            if self.pool.get(sandbox).is_some() || self.starts.get(sandbox).is_some() {
+                continue;
+            }
+            let busy = report.busy;
+            self.admit(now, report);
+            match busy {
+                true => drop(self.pool.lend(sandbox, None)),
+                false => self.settle(now, sandbox, effects),
+            }
+        }
+    }
+
+    /// A host was chosen for a start.
+    pub(super) fn placed(&mut self, sandbox: SandboxId, worker: WorkerId) {
+        if let Some(starting) = self.starts.get_mut(sandbox) {
+            starting.worker = Some(worker);
+        }
+    }
+
+    /// No host was found for a start.
+    pub(super) fn unplaced(
+        &mut self,
+        now: Instant,
+        sandbox: SandboxId,
+        error: PlaceError,
+        effects: &mut Effects<W>,
+    ) {
+        match error {
+            PlaceError::NoWorker | PlaceError::Full => self.no_room(now, sandbox, error, effects),
+            PlaceError::PlacementGone => {
+                self.fail(now, sandbox, Blame::Version, AcquireError::Place(error), effects);
+            }
+        }
+    }
+
+    pub(super) fn booted(
+        &mut self,
+        now: Instant,
+        sandbox: SandboxId,
+        booted: Booted,
+        effects: &mut Effects<W>,
+    ) {
+        let Some(starting) = self.starts.remove(sandbox) else { return };
+        let report = EnvironmentReport {
+            environment: booted.environment,
+            spec: starting.spec.clone(),
+            busy: false,
+            age: Duration::ZERO,
+        };
+        self.admit(now, report).fresh = Some(booted.timings);
+        self.settle(now, sandbox, effects);
+        self.start_for(now, starting.spec.id, effects);
+        self.start_wanting(now, effects);
+    }
+
+    pub(super) fn boot_failed(
+        &mut self,
+        now: Instant,
+        sandbox: SandboxId,
+        error: BootError,
+        effects: &mut Effects<W>,
+    ) {
+        let Some(starting) = self.starts.get_mut(sandbox) else { return };
+        if !error.may_retry() {
+            self.fail(now, sandbox, Blame::Version, AcquireError::Boot(error), effects);
+            return;
+        }
+        if let Some(worker) = starting.worker.take()
+            && !starting.avoid.contains(&worker)
+        {
+            starting.avoid.push(worker);
+        }
+        if matches!(error, BootError::NoRoom { .. }) {
+            self.no_room(now, sandbox, PlaceError::Full, effects);
+            return;
+        }
+        starting.failures += 1;
+        let failures = starting.failures;
+        if failures >= self.config.attempts_max {
+            self.fail(now, sandbox, Blame::OneWaiter, AcquireError::Boot(error), effects);
+        } else {
+            let pause = self.config.retry_pause * 2u32.saturating_pow(failures - 1);
+            self.retry_at(now + pause, sandbox);
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Instant, effects: &mut Effects<W>) {
+        while let Some(alarm) = self.alarms.take_due(now) {
+            match alarm {
+                Alarm::Late(ticket) => {
+                    if let Some(waiter) = self.leave_line(ticket) {
+                        let waited = now - waiter.since;
+                        let why = AcquireError::Late { waited };
+                        effects.push(Effect::Refuse { to: waiter.to, why });
+                    }
+                }
+                Alarm::Impatient(ticket) => {
+                    self.line.end_patience(ticket);
+                    self.start_for(now, ticket.version, effects);
+                }
+                Alarm::Retry(sandbox) => self.retry(now, sandbox, effects),
+                Alarm::Old(sandbox) => {
+                    // A busy one ends when it comes back.
+                    let state = self.pool.get(sandbox).map(|environment| environment.state);
+                    if matches!(state, Some(State::Idle { .. })) {
+                        self.end(now, sandbox, effects);
+                    }
+                }
+                Alarm::Forget(sandbox) => self.gone(now, sandbox, effects),
+            }
+        }
+        while let Some((sandbox, since)) = self.pool.surplus() {
+            if since + self.config.idle_keep > now {
+                break;
+            }
+            self.end(now, sandbox, effects);
+        }
+    }
+
+    /// When `tick` has something to do next.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let surplus = self.pool.surplus().map(|(_, since)| since + self.config.idle_keep);
+        match (self.alarms.next(), surplus) {
+            (Some(alarm), Some(surplus)) => Some(alarm.min(surplus)),
+            (alarm, surplus) => alarm.or(surplus),
+        }
+    }
+
+    pub(super) fn waiter_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
+        self.line.get_mut(ticket).map(|waiter| &mut waiter.to)
+    }
+
+    /// What a start under way is to make.
+    pub(super) fn spec_of(&self, sandbox: SandboxId) -> Option<Arc<VersionSpec>> {
+        self.starts.get(sandbox).map(|starting| starting.spec.clone())
+    }
+
+    pub(super) fn census(&self, now: Instant) -> Vec<EnvironmentRow> {
+        let made = self.pool.iter().map(|environment| EnvironmentRow {
+            sandbox: environment.handle.sandbox,
+            worker: environment.handle.worker.clone(),
+            spec: environment.spec.clone(),
+            state: match environment.state {
+                State::Loose | State::Idle { .. } => EnvironmentState::Idle,
+                State::Busy { .. } => EnvironmentState::Busy,
+                State::Draining { .. } => EnvironmentState::Draining,
+            },
+            age: now.saturating_duration_since(environment.made),
+        });
+        // Before a host is chosen there is nothing yet.
+        let starting = self.starts.iter().filter_map(|(sandbox, starting)| {
+            Some(EnvironmentRow {
+                sandbox: *sandbox,
+                worker: starting.worker.clone()?,
+                spec: starting.spec.clone(),
+                state: EnvironmentState::Starting,
+                age: now.saturating_duration_since(starting.wished),
+            })
+        });
+        made.chain(starting).collect()
+    }
+
+    // ---- environments ----
+
+    /// An environment has become free: to the longest waiter, or to rest, or
+    /// to its end.
+    fn settle(&mut self, now: Instant, sandbox: SandboxId, effects: &mut Effects<W>) {
+        let Some(environment) = self.pool.get(sandbox) else { return };
+        let version = environment.spec.id;
+        if !self.is_usable(now, sandbox) || self.is_claimed(version) {
+            self.end(now, sandbox, effects);
+            self.start_for(now, version, effects);
+            return;
+        }
+        let waiter = self.line.first(version).and_then(|ticket| self.leave_line(ticket));
+        if let Some(waiter) = waiter {
+            self.grant(sandbox, waiter.to, effects);
+            return;
+        }
+        if self.retired.contains(version) {
+            self.end(now, sandbox, effects);
+            return;
+        }
+        self.pool.rest(sandbox, now);
+        if self.pool.idle_count() > self.config.idle_max
+            && let Some((surplus, _)) = self.pool.surplus()
+        {
+            self.end(now, surplus, effects);
+        }
+    }
+
+    fn grant(&mut self, sandbox: SandboxId, to: W, effects: &mut Effects<W>) {
+        let lease = LeaseId(self.lease_next);
+        self.lease_next += 1;
+        let Some((environment, fresh)) = self.pool.lend(sandbox, Some(lease)) else { return };
+        let start = fresh.map_or(Start::Warm, Start::Cold);
+        effects.push(Effect::Grant { to, lease, environment, start });
+    }
+
+    fn is_usable(&self, now: Instant, sandbox: SandboxId) -> bool {
+        self.pool.get(sandbox).is_some_and(|e| now < e.old_at && !e.handle.is_gone())
+    }
+
+    /// Whether a start that found no room for long takes this one's place.
+    fn is_claimed(&mut self, version: VersionId) -> bool {
+        let Some(claimant) = self.claim else { return false };
+        match self.starts.get(claimant) {
+            Some(starting) if starting.spec.id == version => false,
+            Some(_) => {
+                self.claim = None;
+                true
+            }
+            None => {
+                self.claim = None;
+                false
+            }
+        }
+    }
+
+    /// Takes a new environment into the books; `settle` or `lend` is next.
+    fn admit(&mut self, now: Instant, report: EnvironmentReport) -> &mut Environment {
+        let sandbox = report.environment.sandbox;
+        let made = now.checked_sub(report.age).unwrap_or(now);
+        let old_at = made + age_limit(&self.config, sandbox);
+        self.alarms.set(old_at, Alarm::Old(sandbox));
+        self.pool.add(Environment {
+            handle: report.environment,
+            spec: report.spec,
+            made,
+            old_at,
+            fresh: None,
+            state: State::Loose,
+        })
+    }
+
+    /// Ends an environment that is not leased.
+    fn end(&mut self, now: Instant, sandbox: SandboxId, effects: &mut Effects<W>) {
+        let Some(environment) = self.pool.get(sandbox) else { return };
+        if environment.handle.is_gone() {
+            self.forget(sandbox);
+            return;
+        }
+        let worker = environment.handle.worker.clone();
+        effects.push(Effect::Retire { worker, sandbox });
+        let until = now + self.config.drain_keep;
+        self.pool.drain(sandbox, until);
+        self.alarms.set(until, Alarm::Forget(sandbox));
+    }
+
+    fn gone(&mut self, now: Instant, sandbox: SandboxId, effects: &mut Effects<W>) {
+        let Some(environment) = self.forget(sandbox) else { return };
+        self.start_for(now, environment.spec.id, effects);
+        // There is room now.
+        if let Some(start) = self.starts.longest_without_room() {
+            self.retry_at(now + ROOM_SETTLE, start);
+        }
+    }
+
+    fn forget(&mut self, sandbox: SandboxId) -> Option<Environment> {
+        let environment = self.pool.remove(sandbox)?;
+        self.alarms.clear(environment.old_at, Alarm::Old(sandbox));
+        if let State::Draining { until } = environment.state {
+            self.alarms.clear(until, Alarm::Forget(sandbox));
+        }
+        Some(environment)
+    }
+
+    /// An environment leased by an older reign is free.
+    fn free_again(&mut self, now: Instant, report: EnvironmentReport, effects: &mut Effects<W>) {
+        let sandbox = report.environment.sandbox;
+        match self.pool.get(sandbox).map(|environment| environment.state) {
+            Some(State::Busy { lease: None, .. }) => self.settle(now, sandbox, effects),
+            Some(_) => {}
+            None if self.starts.get(sandbox).is_some() => {}
+            None => {
+                // The event overtook the worker's report.
+                self.admit(now, report);
+                self.settle(now, sandbox, effects);
+            }
+        }
+    }
+
+    // ---- the line ----
+
+    fn leave_line(&mut self, ticket: Ticket) -> Option<Waiter<W>> {
+        let waiter = self.line.remove(ticket)?;
+        self.alarms.clear(waiter.deadline, Alarm::Late(ticket));
+        if let Some(until) = waiter.patient_until {
+            self.alarms.clear(until, Alarm::Impatient(ticket));
+        }
+        Some(waiter)
+    }
+
+    // ---- starts ----
+
+    /// How many more of the version should be under way.
+    fn missing(&self, version: VersionId) -> usize {
+        let waiting = self.line.len(version) - self.line.patient(version);
+        waiting.saturating_sub(self.starts.of(version))
+    }
+
+    /// Whether a start is one too many by now.
+    fn is_spare(&self, version: VersionId) -> bool {
+        self.starts.of(version) > self.line.len(version)
+    }
+
+    /// Begins what is missing, as far as the bounds allow. Every start passes
+    /// here, so this is where a rate per function has its place.
+    fn start_for(&mut self, now: Instant, version: VersionId, effects: &mut Effects<W>) {
+        while self.missing(version) > 0 {
+            if self.starts.of(version) >= self.config.starts_per_version_max {
+                return;
+            }
+            if self.starts.total() >= self.config.starts_max {
+                self.starts.want(version);
+                return;
+            }
+            let Some(first) = self.line.first(version).and_then(|ticket| self.line.get(ticket))
+            else {
+                return;
+            };
+            let starting = Starting {
+                spec: first.spec.clone(),
+                wished: now,
+                failures: 0,
+                avoid: Vec::new(),
+                worker: None,
+                retry_at: None,
+                room: None,
+            };
+            self.begin(starting, effects);
+        }
+    }
+
+    /// A start ended: the versions that had to wait for one have their turn.
+    fn start_wanting(&mut self, now: Instant, effects: &mut Effects<W>) {
+        while self.starts.total() < self.config.starts_max
+            && let Some(version) = self.starts.next_wanting()
+        {
+            self.start_for(now, version, effects);
+        }
+    }
+
+    fn begin(&mut self, starting: Starting, effects: &mut Effects<W>) {
+        let sandbox = (self.ids)();
+        effects.push(Effect::Boot {
+            sandbox,
+            spec: starting.spec.clone(),
+            avoid: starting.avoid.clone(),
+            wished: starting.wished,
+        });
+        self.starts.add(sandbox, starting);
+    }
+
+    fn retry_at(&mut self, at: Instant, sandbox: SandboxId) {
+        let Some(starting) = self.starts.get_mut(sandbox) else { return };
+        if let Some(before) = starting.retry_at.replace(at) {
+            self.alarms.clear(before, Alarm::Retry(sandbox));
+        }
+        self.alarms.set(at, Alarm::Retry(sandbox));
+    }
+
+    fn retry(&mut self, now: Instant, sandbox: SandboxId, effects: &mut Effects<W>) {
+        let Some(mut starting) = self.starts.remove(sandbox) else { return };
+        let version = starting.spec.id;
+        // Not itself counted any more.
+        if self.starts.of(version) < self.line.len(version) {
+            starting.retry_at = None;
+            let claims = self.claim == Some(sandbox);
+            self.begin_again(starting, claims, effects);
+        }
+        self.start_wanting(now, effects);
+    }
+
+    /// A sandbox's id is never used for two.
+    fn begin_again(&mut self, starting: Starting, claims: bool, effects: &mut Effects<W>) {
+        self.begin(starting, effects);
+        if claims && let Some(Effect::Boot { sandbox, .. }) = effects.last() {
+            self.claim = Some(*sandbox);
+        }
+    }
+
+    /// No host has room: makes some, and looks again for a while.
+    fn no_room(
+        &mut self,
+        now: Instant,
+        sandbox: SandboxId,
+        error: PlaceError,
+        effects: &mut Effects<W>,
+    ) {
+        let Some(starting) = self.starts.get_mut(sandbox) else { return };
+        let version = starting.spec.id;
+        let room = starting.room.get_or_insert_with(|| RoomWait {
+            since: now,
+            looks: 0,
+            evicted: None,
+            error: error.clone(),
+        });
+        room.error = error;
+        room.looks += 1;
+        let (since, looks) = (room.since, room.looks);
+        let may_evict = room.error == PlaceError::Full
+            && room.evicted.is_none_or(|at| now >= at + self.config.evict_pause);
+        if now >= since + self.config.room_wait_max || self.is_spare(version) {
+            let why = AcquireError::Place(self.room_error(sandbox));
+            self.fail(now, sandbox, Blame::WaitedForRoom, why, effects);
+            return;
+        }
+        if may_evict {
+            if let Some((surplus, _)) = self.pool.surplus() {
+                self.end(now, surplus, effects);
+                self.mark_evicted(now, sandbox);
+            } else if now >= since + self.config.room_claim_after && self.claim.is_none() {
+                self.claim = Some(sandbox);
+                self.mark_evicted(now, sandbox);
+            }
+        }
+        let pause = self.config.room_pause * 2u32.pow((looks - 1).min(3));
+        self.retry_at(now + pause, sandbox);
+    }
+
+    fn room_error(&self, sandbox: SandboxId) -> PlaceError {
+        let room = self.starts.get(sandbox).and_then(|starting| starting.room.as_ref());
+        room.map_or(PlaceError::Full, |room| room.error.clone())
+    }
+
+    fn mark_evicted(&mut self, now: Instant, sandbox: SandboxId) {
+        if let Some(room) = self.starts.get_mut(sandbox).and_then(|s| s.room.as_mut()) {
+            room.evicted = Some(now);
+        }
+    }
+
+    /// A start is given up, and those it concerns hear why.
+    fn fail(
+        &mut self,
+        now: Instant,
+        sandbox: SandboxId,
+        blame: Blame,
+        why: AcquireError,
+        effects: &mut Effects<W>,
+    ) {
+        let Some(starting) = self.starts.remove(sandbox) else { return };
+        let version = starting.spec.id;
+        let waits_since = match blame {
+            Blame::WaitedForRoom => now.checked_sub(self.config.room_wait_max),
+            Blame::Version | Blame::OneWaiter => Some(now),
+        };
+        while let Some(ticket) = self.line.first(version)
+            && self.line.get(ticket).is_some_and(|w| waits_since.is_some_and(|t| w.since <= t))
+            && let Some(waiter) = self.leave_line(ticket)
+        {
+            effects.push(Effect::Refuse { to: waiter.to, why: why.clone() });
+            if blame == Blame::OneWaiter {
+                break;
+            }
+        }
+        self.start_for(now, version, effects);
+        self.start_wanting(now, effects);
+    }
+}
+
+/// Whom a failed start concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blame {
+    /// Every attempt would fail alike: all that wait for the version.
+    Version,
+    /// The longest waiter; others may have better luck.
+    OneWaiter,
+    /// Those that waited for room as long as one may.
+    WaitedForRoom,
+}
+
+/// How old this environment may get: the same whoever asks, spread by its id.
+fn age_limit(config: &ManagerConfig, sandbox: SandboxId) -> Duration {
+    let (high, low) = sandbox.0.as_u64_pair();
+    // From -1 to 1.
+    let spread = mix(high ^ low) as f64 / u64::MAX as f64 * 2.0 - 1.0;
+    let jitter = config.age_jitter.mul_f64(spread.abs());
+    if spread < 0.0 { config.age_max.saturating_sub(jitter) } else { config.age_max + jitter }
+}

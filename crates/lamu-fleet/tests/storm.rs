@@ -1,0 +1,184 @@
+//! The real loops under storms of callers that go away at any moment.
+//!
+//! Not here: single decisions (`manager::decisions`), the pure simulation.
+
+mod fake;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use fake::{Chance, Habits, call, calm, fleet, soon, spec};
+use lamu_link::{AcquireError, EnvironmentState, InvokeError, ManagerHandle, Start};
+use lamu_model::VersionSpec;
+
+/// Drives `future` and drops it after so many polls.
+async fn for_polls<F: Future>(future: F, mut polls: u64) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |context| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if polls == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// One call as the frontend makes it.
+async fn invoke(manager: &ManagerHandle, spec: &Arc<VersionSpec>) -> Result<Start, String> {
+    let mut hold: lamu_link::Hold = Box::new(());
+    for _ in 0..5 {
+        let lease = manager.acquire(spec, soon()).await.map_err(|error| format!("{error:?}"))?;
+        let start = lease.start;
+        match lease.invoke(call(spec), hold).await {
+            Ok(_) => return Ok(start),
+            Err(InvokeError::NotStarted { hold: back, .. }) => hold = back,
+            Err(InvokeError::Lost) => return Err("lost".into()),
+        }
+    }
+    Err("never started".into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_cold_once_and_warm_after() {
+    let (manager, _placement, workers) = fleet(&[Habits::quick(4)], |_| {}).await;
+    let spec = spec(1);
+
+    let first = invoke(&manager, &spec).await.unwrap();
+    calm(&manager).await;
+    let second = invoke(&manager, &spec).await.unwrap();
+
+    assert!(matches!(first, Start::Cold(timings) if timings.placed > Duration::ZERO));
+    assert_eq!(second, Start::Warm);
+    assert_eq!(workers[0].shared.boots.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_callers_that_vanish_anywhere_leaks_no_lease() {
+    let habits = Habits {
+        boot_max: Duration::from_millis(3),
+        handler_max: Duration::from_millis(1),
+        end_max: Duration::from_micros(200),
+        boot_fails_one_in: 20,
+        dies_one_in: 50,
+        ..Habits::quick(24)
+    };
+    let (manager, _placement, workers) = fleet(&[habits.clone(), habits], |_| {}).await;
+    let specs: Vec<_> = (1..=8).map(spec).collect();
+    let chance = Arc::new(Chance::new(42));
+
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..6_000 {
+        let (manager, spec, chance) = (manager.clone(), specs[n % 8].clone(), chance.clone());
+        callers.spawn(async move {
+            let pause = chance.up_to(Duration::from_millis(300));
+            tokio::time::sleep(pause).await;
+            let one = invoke(&manager, &spec);
+            match chance.below(4) {
+                0 => for_polls(one, chance.below(6)).await.map(drop),
+                1 => {
+                    let limit = chance.up_to(Duration::from_millis(20));
+                    tokio::time::timeout(limit, one).await.ok().map(drop)
+                }
+                2 => manager.acquire(&spec, soon()).await.ok().map(drop),
+                _ => one.await.ok().map(drop),
+            }
+        });
+    }
+    let mut ended = 0;
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+        ended += 1;
+    }
+
+    assert_eq!(ended, 6_000);
+    let census = calm(&manager).await;
+    let living: usize = workers.iter().map(fake::FakeWorker::living).sum();
+    assert_eq!(census.len(), living, "the manager's books are the workers' truth");
+    for worker in &workers {
+        assert_eq!(worker.shared.broken.load(Ordering::SeqCst), 0);
+    }
+    // All places are usable again: none is held by a reservation or a lease.
+    for spec in &specs {
+        manager.retire(spec.id).await.unwrap();
+    }
+    while !calm(&manager).await.is_empty() {}
+    let fresh = spec(99);
+    let mut leases = Vec::new();
+    for _ in 0..32 {
+        leases.push(acquire_patiently(&manager, &fresh).await);
+    }
+    let busy = manager.census().await.unwrap();
+    assert_eq!(busy.iter().filter(|row| row.state == EnvironmentState::Busy).count(), 32);
+    drop(leases);
+    calm(&manager).await;
+}
+
+/// Boots fail by chance here; a caller tries again.
+async fn acquire_patiently(manager: &ManagerHandle, spec: &Arc<VersionSpec>) -> lamu_link::Lease {
+    for _ in 0..20 {
+        if let Ok(lease) = manager.acquire(spec, soon()).await {
+            return lease;
+        }
+    }
+    panic!("no lease in twenty tries");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_one_version_is_served_by_fewer_boots_than_calls() {
+    let habits = Habits { boot_max: Duration::from_millis(5), ..Habits::quick(1_000) };
+    let (manager, _placement, workers) = fleet(&[habits], |_| {}).await;
+    let spec = spec(1);
+
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..2_000 {
+        let (manager, spec) = (manager.clone(), spec.clone());
+        callers.spawn(async move { invoke(&manager, &spec).await.unwrap() });
+    }
+    let starts = callers.join_all().await;
+
+    let boots = workers[0].shared.boots.load(Ordering::SeqCst);
+    let cold = starts.iter().filter(|start| **start != Start::Warm).count();
+    assert!(boots < 1_000, "{boots} boots");
+    assert!(cold <= boots);
+    assert_eq!(calm(&manager).await.len(), boots);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_hosts_make_room_for_another_version() {
+    let (manager, _placement, workers) = fleet(&[Habits::quick(4)], |_| {}).await;
+    let (old, new) = (spec(1), spec(2));
+    let leases = [
+        manager.acquire(&old, soon()).await.unwrap(),
+        manager.acquire(&old, soon()).await.unwrap(),
+        manager.acquire(&old, soon()).await.unwrap(),
+        manager.acquire(&old, soon()).await.unwrap(),
+    ];
+    drop(leases);
+    calm(&manager).await;
+
+    let lease = manager.acquire(&new, soon()).await.unwrap();
+
+    assert_eq!(workers[0].living(), 4, "one idle environment went, one came");
+    drop(lease);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_every_host_stays_full_the_caller_hears_it() {
+    let room = Duration::from_millis(100);
+    let (manager, _placement, _workers) =
+        fleet(&[Habits::quick(1)], |config| config.room_wait_max = room).await;
+    let _held = manager.acquire(&spec(1), soon()).await.unwrap();
+
+    let refused = manager.acquire(&spec(2), soon()).await.unwrap_err();
+
+    assert!(matches!(refused, AcquireError::Place(lamu_link::PlaceError::Full)), "{refused:?}");
+}
