@@ -1,10 +1,12 @@
 //! What must survive a crash: documents ([`Metadata`]) and package bytes
 //! ([`Packages`]). Each is a trait with promises, implementations, and a
-//! conformance suite that every implementation passes.
+//! conformance suite that every implementation passes. And reading what
+//! packages are made of, zip archives from strangers ([`archive`]).
 //!
 //! Not here: what the documents mean (`lamu_frontend`), and anything that can
 //! be rebuilt, such as which environment is warm.
 
+pub mod archive;
 pub mod conformance;
 mod metadata;
 mod packages;

@@ -69,8 +69,7 @@ pub trait Metadata: Send + Sync + fmt::Debug {
 
     /// Everything under `prefix` as it is, then `Caught`, then every change in
     /// order. The receiver is bounded; a watcher that falls behind has its
-    /// channel closed and must watch anew. A change is in the channels of its
-    /// watchers before its writer has the answer.
+    /// channel closed and must watch anew.
     async fn watch(&self, prefix: &str) -> Result<mpsc::Receiver<Change>, MetadataError>;
 }
 
