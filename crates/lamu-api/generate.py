@@ -70,7 +70,7 @@ REWRITTEN_PART = (r"(?!\d+$)[0-9a-zA-Z-_]+", ONE_NON_DIGIT)
 PROTOCOL_ERRORS = [
     ("ValidationException", 400, "Absent", "message", "A constraint of the model does not hold."),
     ("SerializationException", 400, "Absent", "message", "The request cannot be read: bad JSON or a member of the wrong type."),
-    ("IncompleteSignatureException", 400, "Absent", "message", "The signature lacks a part or cannot be read."),
+    ("IncompleteSignatureException", 403, "Absent", "message", "The signature lacks a part or cannot be read."),
     ("AccessDeniedException", 403, "Absent", "Message", "The caller may not do this."),
     ("InvalidSignatureException", 403, "Absent", "message", "The signature does not match, or not at this time."),
     ("MissingAuthenticationTokenException", 403, "Absent", "message", "The request carries no signature."),
@@ -84,7 +84,13 @@ PROTOCOL_ERRORS = [
 RUST_KEYWORDS = {"type", "move", "ref", "match", "use", "self", "enum", "struct", "fn", "in", "loop", "mod"}
 
 
+# Words that the rule for capitals would cut.
+WORDS = {"GiB": "Gib", "VCpu": "Vcpu"}
+
+
 def snake(name):
+    for word, whole in WORDS.items():
+        name = name.replace(word, whole)
     name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
     name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     return name.lower()
@@ -258,15 +264,15 @@ def errors_rs(model):
 
 def shapes_rs(model):
     out = [HEADER.format(about="The shapes as types, with the model's names.")]
-    out.append("use std::collections::BTreeMap;\n\nuse bytes::Bytes;\nuse serde::{Deserialize, Serialize};\n")
-    out.append("use crate::request::Input;\nuse crate::response::{Output, Placed};\nuse crate::{Blob, Operation as Op, Timestamp};\n")
+    out.append("use std::collections::BTreeMap;\nuse std::fmt;\n\nuse bytes::Bytes;\nuse serde::{Deserialize, Serialize};\n")
+    out.append("use crate::request::Input;\nuse crate::response::{Output, Placed};\nuse crate::blob::Hidden;\nuse crate::{Blob, Operation as Op, Timestamp};\n")
     tops = set(model.inputs) | set(model.outputs)
     for name in sorted(model.used):
         shape = model.shapes[name]
         if shape["type"] != "structure":
             continue
         required = model.required(name)
-        lines, renamed = [], False
+        lines, names, hidden = [], [], set()
         for member, value in shape["members"].items():
             target = model.shapes[value["shape"]]
             place = model.place(name, member) if name in tops else "Body"
@@ -295,13 +301,25 @@ def shapes_rs(model):
             if attributes:
                 lines.append(f"    #[serde({', '.join(attributes)})]")
             lines.append(f"    pub {field(member)}: {f'Option<{kind}>' if optional else kind},")
-        out.append("#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]")
+            names.append(member)
+            if target.get("sensitive") and kind != "Blob":
+                hidden.add(member)
+        debug = "" if hidden else "Debug, "
+        out.append(f"#[derive(Clone, {debug}Default, PartialEq, Serialize, Deserialize)]")
         out.append('#[serde(rename_all = "PascalCase")]')
         out.append(f"pub struct {name} {{" + ("" if lines else "}"))
         out += lines
         if lines:
             out.append("}")
         out.append("")
+        if hidden:
+            out.append(f"impl fmt::Debug for {name} {{")
+            out.append("    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {")
+            out.append(f"        f.debug_struct({text(name)})")
+            for member in names:
+                value = "Hidden" if member in hidden else f"self.{field(member)}"
+                out.append(f"            .field({text(snake(member))}, &{value})")
+            out.append("            .finish()\n    }\n}\n")
     for name in sorted(model.operations):
         op = model.operations[name]
         shape = op["input"]["shape"]

@@ -1,4 +1,4 @@
-//! Bytes that travel as base64 in JSON.
+//! Bytes that travel as base64 in JSON, and what stands for secrets in a log.
 //!
 //! Not here: payloads, which are a body of their own (`Bytes`).
 
@@ -23,6 +23,15 @@ pub struct Blob(pub Bytes);
 impl fmt::Debug for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Blob({} bytes)", self.0.len())
+    }
+}
+
+/// Stands for a sensitive member in the debug form of its structure.
+pub(crate) struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 

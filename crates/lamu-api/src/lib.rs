@@ -48,6 +48,7 @@ mod operation;
 mod request;
 mod response;
 mod route;
+pub mod sigv4;
 mod timestamp;
 mod validate;
 

@@ -10,6 +10,8 @@
 //! Not here: the constraints (`validate`) and the short way of Invoke
 //! (`invoke`).
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
@@ -32,12 +34,21 @@ pub trait Input: DeserializeOwned + Send {
 }
 
 /// A request that holds what the model asks for, not yet typed.
-#[derive(Clone, Debug)]
+///
+/// Its debug form names the members only: some are secrets.
+#[derive(Clone)]
 pub struct Request {
     /// The members by their wire names, wherever they travelled.
     pub members: Map<String, Value>,
     /// The body of an operation whose body is bytes.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members: Vec<&String> = self.members.keys().collect();
+        f.debug_struct("Request").field("members", &members).finish_non_exhaustive()
+    }
 }
 
 /// Reads and validates. `query` is without its question mark.

@@ -158,7 +158,7 @@ static CALLBACK_ID: Shape = Shape { kind: Text { min: Some(1), max: Some(1024), 
 static CALLBACK_OPTIONS_HEARTBEAT_TIMEOUT_SECONDS_INTEGER: Shape = Shape { kind: Integer { min: Some(0), max: Some(99999999), wide: false }, sensitive: false };
 static CALLBACK_OPTIONS_TIMEOUT_SECONDS_INTEGER: Shape = Shape { kind: Integer { min: Some(0), max: Some(99999999), wide: false }, sensitive: false };
 static CAPACITY_PROVIDER_ARN: Shape = Shape { kind: Text { min: Some(1), max: Some(140), pattern: Some(&PATTERN_CAPACITY_PROVIDER_ARN), one_of: &[] }, sensitive: false };
-static CAPACITY_PROVIDER_MAX_V_CPU_COUNT: Shape = Shape { kind: Integer { min: Some(2), max: Some(15000), wide: false }, sensitive: false };
+static CAPACITY_PROVIDER_MAX_VCPU_COUNT: Shape = Shape { kind: Integer { min: Some(2), max: Some(15000), wide: false }, sensitive: false };
 static CAPACITY_PROVIDER_NAME: Shape = Shape { kind: Text { min: Some(1), max: Some(140), pattern: Some(&PATTERN_CAPACITY_PROVIDER_NAME), one_of: &[] }, sensitive: false };
 static CAPACITY_PROVIDER_PREDEFINED_METRIC_TYPE: Shape = Shape { kind: Text { min: None, max: None, pattern: None, one_of: &["LambdaCapacityProviderAverageCPUUtilization", "LambdaCapacityProviderAverageGPUUtilization"] }, sensitive: false };
 static CAPACITY_PROVIDER_SCALING_MODE: Shape = Shape { kind: Text { min: None, max: None, pattern: None, one_of: &["Auto", "Manual"] }, sensitive: false };
@@ -197,7 +197,7 @@ static EVENT_SOURCE_MAPPING_METRIC_LIST: Shape = Shape { kind: List { min: Some(
 static EVENT_SOURCE_MAPPING_SYSTEM_LOG_LEVEL: Shape = Shape { kind: Text { min: None, max: None, pattern: None, one_of: &["DEBUG", "INFO", "WARN"] }, sensitive: false };
 static EVENT_SOURCE_POSITION: Shape = Shape { kind: Text { min: None, max: None, pattern: None, one_of: &["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"] }, sensitive: false };
 static EVENT_SOURCE_TOKEN: Shape = Shape { kind: Text { min: Some(0), max: Some(256), pattern: Some(&PATTERN_EVENT_SOURCE_TOKEN), one_of: &[] }, sensitive: false };
-static EXECUTION_ENVIRONMENT_MEMORY_GI_B_PER_V_CPU: Shape = Shape { kind: Double { min: Some(2.0), max: Some(8.0) }, sensitive: false };
+static EXECUTION_ENVIRONMENT_MEMORY_GIB_PER_VCPU: Shape = Shape { kind: Double { min: Some(2.0), max: Some(8.0) }, sensitive: false };
 static EXECUTION_STATUS: Shape = Shape { kind: Text { min: None, max: None, pattern: None, one_of: &["RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "STOPPED", "DELETING", "PAUSING", "PAUSED"] }, sensitive: false };
 static EXECUTION_STATUS_LIST: Shape = Shape { kind: List { min: Some(1), max: Some(10), member: &EXECUTION_STATUS }, sensitive: false };
 static EXECUTION_TIMEOUT: Shape = Shape { kind: Integer { min: Some(1), max: Some(31622400), wide: false }, sensitive: false };
@@ -426,7 +426,7 @@ static CAPACITY_PROVIDER_PERMISSIONS_CONFIG: Structure = Structure { name: "Capa
 
 static CAPACITY_PROVIDER_SCALING_CONFIG_SHAPE: Shape = Shape { kind: Structure(&CAPACITY_PROVIDER_SCALING_CONFIG), sensitive: false };
 static CAPACITY_PROVIDER_SCALING_CONFIG: Structure = Structure { name: "CapacityProviderScalingConfig", members: &[
-    Member { name: "MaxVCpuCount", place: Body, required: false, shape: &CAPACITY_PROVIDER_MAX_V_CPU_COUNT },
+    Member { name: "MaxVCpuCount", place: Body, required: false, shape: &CAPACITY_PROVIDER_MAX_VCPU_COUNT },
     Member { name: "ScalingMode", place: Body, required: false, shape: &CAPACITY_PROVIDER_SCALING_MODE },
     Member { name: "ScalingPolicies", place: Body, required: false, shape: &CAPACITY_PROVIDER_SCALING_POLICIES_LIST },
 ] };
@@ -899,7 +899,7 @@ static KAFKA_SCHEMA_VALIDATION_CONFIG: Structure = Structure { name: "KafkaSchem
 static LAMBDA_MANAGED_INSTANCES_CAPACITY_PROVIDER_CONFIG_SHAPE: Shape = Shape { kind: Structure(&LAMBDA_MANAGED_INSTANCES_CAPACITY_PROVIDER_CONFIG), sensitive: false };
 static LAMBDA_MANAGED_INSTANCES_CAPACITY_PROVIDER_CONFIG: Structure = Structure { name: "LambdaManagedInstancesCapacityProviderConfig", members: &[
     Member { name: "CapacityProviderArn", place: Body, required: true, shape: &CAPACITY_PROVIDER_ARN },
-    Member { name: "ExecutionEnvironmentMemoryGiBPerVCpu", place: Body, required: false, shape: &EXECUTION_ENVIRONMENT_MEMORY_GI_B_PER_V_CPU },
+    Member { name: "ExecutionEnvironmentMemoryGiBPerVCpu", place: Body, required: false, shape: &EXECUTION_ENVIRONMENT_MEMORY_GIB_PER_VCPU },
     Member { name: "PerExecutionEnvironmentMaxConcurrency", place: Body, required: false, shape: &PER_EXECUTION_ENVIRONMENT_MAX_CONCURRENCY },
 ] };
 

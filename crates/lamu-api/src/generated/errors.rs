@@ -189,7 +189,7 @@ pub(crate) static ERRORS: [ErrorInfo; 69] = [
     ErrorInfo { name: "ENINotReadyException", status: 502, type_member: Service, message_member: "Message" },
     ErrorInfo { name: "ExpiredTokenException", status: 403, type_member: Absent, message_member: "message" },
     ErrorInfo { name: "FunctionVersionsPerCapacityProviderLimitExceededException", status: 400, type_member: User, message_member: "message" },
-    ErrorInfo { name: "IncompleteSignatureException", status: 400, type_member: Absent, message_member: "message" },
+    ErrorInfo { name: "IncompleteSignatureException", status: 403, type_member: Absent, message_member: "message" },
     ErrorInfo { name: "InvalidCodeSignatureException", status: 400, type_member: User, message_member: "Message" },
     ErrorInfo { name: "InvalidParameterValueException", status: 400, type_member: User, message_member: "message" },
     ErrorInfo { name: "InvalidRequestContentException", status: 400, type_member: User, message_member: "message" },

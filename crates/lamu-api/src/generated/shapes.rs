@@ -4,12 +4,14 @@
 //! Do not edit: change the generator and run it again.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::request::Input;
 use crate::response::{Output, Placed};
+use crate::blob::Hidden;
 use crate::{Blob, Operation as Op, Timestamp};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -136,7 +138,7 @@ pub struct AmazonManagedKafkaEventSourceConfig {
     pub schema_registry_config: Option<KafkaSchemaRegistryConfig>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CallbackDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,6 +147,16 @@ pub struct CallbackDetails {
     pub error: Option<ErrorObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+}
+
+impl fmt::Debug for CallbackDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackDetails")
+            .field("callback_id", &self.callback_id)
+            .field("error", &self.error)
+            .field("result", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -229,8 +241,8 @@ pub struct CapacityProviderPermissionsConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CapacityProviderScalingConfig {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_v_cpu_count: Option<i32>,
+    #[serde(rename = "MaxVCpuCount", skip_serializing_if = "Option::is_none")]
+    pub max_vcpu_count: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling_mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -251,13 +263,22 @@ pub struct CapacityProviderVpcConfig {
     pub subnet_ids: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ChainedInvokeDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+}
+
+impl fmt::Debug for ChainedInvokeDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainedInvokeDetails")
+            .field("error", &self.error)
+            .field("result", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -362,7 +383,7 @@ pub struct Concurrency {
     pub reserved_concurrent_executions: Option<i32>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContextDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -371,6 +392,16 @@ pub struct ContextDetails {
     pub replay_children: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+}
+
+impl fmt::Debug for ContextDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextDetails")
+            .field("error", &self.error)
+            .field("replay_children", &self.replay_children)
+            .field("result", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -768,14 +799,22 @@ pub struct DurableConfig {
     pub retention_period_in_days: Option<i32>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Environment {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variables: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &Hidden)
+            .finish()
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EnvironmentError {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -784,7 +823,16 @@ pub struct EnvironmentError {
     pub message: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+impl fmt::Debug for EnvironmentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvironmentError")
+            .field("error_code", &self.error_code)
+            .field("message", &Hidden)
+            .finish()
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EnvironmentResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -793,13 +841,22 @@ pub struct EnvironmentResponse {
     pub variables: Option<BTreeMap<String, String>>,
 }
 
+impl fmt::Debug for EnvironmentResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvironmentResponse")
+            .field("error", &self.error)
+            .field("variables", &Hidden)
+            .finish()
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EphemeralStorage {
     pub size: i32,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ErrorObject {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -810,6 +867,17 @@ pub struct ErrorObject {
     pub error_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<Vec<String>>,
+}
+
+impl fmt::Debug for ErrorObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErrorObject")
+            .field("error_data", &Hidden)
+            .field("error_message", &Hidden)
+            .field("error_type", &Hidden)
+            .field("stack_trace", &self.stack_trace)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -892,7 +960,7 @@ pub struct EventError {
     pub truncated: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EventInput {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -901,7 +969,16 @@ pub struct EventInput {
     pub truncated: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+impl fmt::Debug for EventInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventInput")
+            .field("payload", &Hidden)
+            .field("truncated", &self.truncated)
+            .finish()
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EventPauseReason {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -910,7 +987,16 @@ pub struct EventPauseReason {
     pub truncated: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+impl fmt::Debug for EventPauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventPauseReason")
+            .field("payload", &Hidden)
+            .field("truncated", &self.truncated)
+            .finish()
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EventResult {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -919,13 +1005,31 @@ pub struct EventResult {
     pub truncated: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+impl fmt::Debug for EventResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventResult")
+            .field("payload", &Hidden)
+            .field("truncated", &self.truncated)
+            .finish()
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EventResumeReason {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncated: Option<bool>,
+}
+
+impl fmt::Debug for EventResumeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventResumeReason")
+            .field("payload", &Hidden)
+            .field("truncated", &self.truncated)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -1027,11 +1131,19 @@ pub struct Execution {
     pub status: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ExecutionDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_payload: Option<String>,
+}
+
+impl fmt::Debug for ExecutionDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecutionDetails")
+            .field("input_payload", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -1153,13 +1265,22 @@ pub struct FunctionCodeLocation {
     pub source_kms_key_arn: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FunctionCodeLocationError {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl fmt::Debug for FunctionCodeLocationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FunctionCodeLocationError")
+            .field("error_code", &self.error_code)
+            .field("message", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -1377,7 +1498,7 @@ pub struct GetDurableExecutionRequest {
     pub include_execution_data: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetDurableExecutionResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -1405,6 +1526,28 @@ pub struct GetDurableExecutionResponse {
     pub trace_header: Option<TraceHeader>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+}
+
+impl fmt::Debug for GetDurableExecutionResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetDurableExecutionResponse")
+            .field("durable_config", &self.durable_config)
+            .field("durable_execution_arn", &self.durable_execution_arn)
+            .field("durable_execution_name", &self.durable_execution_name)
+            .field("end_timestamp", &self.end_timestamp)
+            .field("error", &self.error)
+            .field("execution_data_included", &self.execution_data_included)
+            .field("expected_execution_timeout_timestamp", &self.expected_execution_timeout_timestamp)
+            .field("function_arn", &self.function_arn)
+            .field("input_payload", &Hidden)
+            .field("pause_details", &self.pause_details)
+            .field("result", &Hidden)
+            .field("start_timestamp", &self.start_timestamp)
+            .field("status", &self.status)
+            .field("trace_header", &self.trace_header)
+            .field("version", &self.version)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -1689,13 +1832,22 @@ pub struct ImageConfig {
     pub working_directory: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ImageConfigError {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl fmt::Debug for ImageConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageConfigError")
+            .field("error_code", &self.error_code)
+            .field("message", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -1728,7 +1880,7 @@ pub struct InvocationCompletedDetails {
     pub start_timestamp: Timestamp,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InvocationRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -1748,7 +1900,22 @@ pub struct InvocationRequest {
     pub tenant_id: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+impl fmt::Debug for InvocationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvocationRequest")
+            .field("client_context", &self.client_context)
+            .field("durable_execution_name", &self.durable_execution_name)
+            .field("function_name", &self.function_name)
+            .field("invocation_type", &self.invocation_type)
+            .field("log_type", &self.log_type)
+            .field("payload", &Hidden)
+            .field("qualifier", &self.qualifier)
+            .field("tenant_id", &self.tenant_id)
+            .finish()
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InvocationResponse {
     #[serde(skip)]
@@ -1763,6 +1930,19 @@ pub struct InvocationResponse {
     pub payload: Bytes,
     #[serde(skip)]
     pub status_code: Option<i32>,
+}
+
+impl fmt::Debug for InvocationResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvocationResponse")
+            .field("durable_execution_arn", &self.durable_execution_arn)
+            .field("executed_version", &self.executed_version)
+            .field("function_error", &self.function_error)
+            .field("log_result", &self.log_result)
+            .field("payload", &Hidden)
+            .field("status_code", &self.status_code)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -1798,7 +1978,7 @@ pub struct InvokeWithResponseStreamCompleteEvent {
     pub log_result: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InvokeWithResponseStreamRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -1814,6 +1994,20 @@ pub struct InvokeWithResponseStreamRequest {
     pub qualifier: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
+}
+
+impl fmt::Debug for InvokeWithResponseStreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvokeWithResponseStreamRequest")
+            .field("client_context", &self.client_context)
+            .field("function_name", &self.function_name)
+            .field("invocation_type", &self.invocation_type)
+            .field("log_type", &self.log_type)
+            .field("payload", &Hidden)
+            .field("qualifier", &self.qualifier)
+            .field("tenant_id", &self.tenant_id)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -1869,8 +2063,8 @@ pub struct KafkaSchemaValidationConfig {
 #[serde(rename_all = "PascalCase")]
 pub struct LambdaManagedInstancesCapacityProviderConfig {
     pub capacity_provider_arn: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub execution_environment_memory_gi_b_per_v_cpu: Option<f64>,
+    #[serde(rename = "ExecutionEnvironmentMemoryGiBPerVCpu", skip_serializing_if = "Option::is_none")]
+    pub execution_environment_memory_gib_per_vcpu: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_execution_environment_max_concurrency: Option<i32>,
 }
@@ -2310,7 +2504,7 @@ pub struct Operation {
     pub wait_details: Option<WaitDetails>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OperationUpdate {
     pub action: String,
@@ -2338,7 +2532,27 @@ pub struct OperationUpdate {
     pub wait_options: Option<WaitOptions>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+impl fmt::Debug for OperationUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OperationUpdate")
+            .field("action", &self.action)
+            .field("callback_options", &self.callback_options)
+            .field("chained_invoke_options", &self.chained_invoke_options)
+            .field("context_options", &self.context_options)
+            .field("error", &self.error)
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("parent_id", &self.parent_id)
+            .field("payload", &Hidden)
+            .field("step_options", &self.step_options)
+            .field("sub_type", &self.sub_type)
+            .field("type", &self.r#type)
+            .field("wait_options", &self.wait_options)
+            .finish()
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PauseDetails {
     pub execution_timeout_paused: bool,
@@ -2347,7 +2561,17 @@ pub struct PauseDetails {
     pub reason: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+impl fmt::Debug for PauseDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PauseDetails")
+            .field("execution_timeout_paused", &self.execution_timeout_paused)
+            .field("pause_request_timestamp", &self.pause_request_timestamp)
+            .field("reason", &Hidden)
+            .finish()
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PauseDurableExecutionRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -2357,6 +2581,17 @@ pub struct PauseDurableExecutionRequest {
     pub execution_timeout_paused: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl fmt::Debug for PauseDurableExecutionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PauseDurableExecutionRequest")
+            .field("client_token", &self.client_token)
+            .field("durable_execution_arn", &self.durable_execution_arn)
+            .field("execution_timeout_paused", &self.execution_timeout_paused)
+            .field("reason", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -2614,7 +2849,7 @@ pub struct ResolvedS3Object {
     pub s3_object_version: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ResumeDurableExecutionRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -2622,6 +2857,16 @@ pub struct ResumeDurableExecutionRequest {
     pub durable_execution_arn: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl fmt::Debug for ResumeDurableExecutionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResumeDurableExecutionRequest")
+            .field("client_token", &self.client_token)
+            .field("durable_execution_arn", &self.durable_execution_arn)
+            .field("reason", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -2646,13 +2891,22 @@ pub struct RuntimeVersionConfig {
     pub runtime_version_arn: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RuntimeVersionError {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl fmt::Debug for RuntimeVersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeVersionError")
+            .field("error_code", &self.error_code)
+            .field("message", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -2709,12 +2963,21 @@ pub struct SendDurableExecutionCallbackHeartbeatRequest {
 #[serde(rename_all = "PascalCase")]
 pub struct SendDurableExecutionCallbackHeartbeatResponse {}
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SendDurableExecutionCallbackSuccessRequest {
     pub callback_id: String,
     #[serde(skip)]
     pub result: Bytes,
+}
+
+impl fmt::Debug for SendDurableExecutionCallbackSuccessRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendDurableExecutionCallbackSuccessRequest")
+            .field("callback_id", &self.callback_id)
+            .field("result", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -2746,7 +3009,7 @@ pub struct SourceAccessConfiguration {
     pub uri: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StepDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -2757,6 +3020,17 @@ pub struct StepDetails {
     pub next_attempt_timestamp: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+}
+
+impl fmt::Debug for StepDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepDetails")
+            .field("attempt", &self.attempt)
+            .field("error", &self.error)
+            .field("next_attempt_timestamp", &self.next_attempt_timestamp)
+            .field("result", &Hidden)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
