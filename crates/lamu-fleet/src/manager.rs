@@ -26,7 +26,7 @@ mod run;
 mod starts;
 
 #[cfg(test)]
-mod decisions;
+pub(crate) mod decisions;
 #[cfg(test)]
 mod simulation;
 

@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use fake::{Chance, Habits, call, calm, fleet, soon, spec};
+use fake::{Chance, FakeWorker, Habits, call, calm, fleet, soon, spec};
+use lamu_fleet::{Manager, ManagerConfig, Placement};
 use lamu_link::{AcquireError, EnvironmentState, InvokeError, ManagerHandle, Start};
-use lamu_model::VersionSpec;
+use lamu_model::{Epoch, VersionSpec};
 
 /// Drives `future` and drops it after so many polls.
 async fn for_polls<F: Future>(future: F, mut polls: u64) -> Option<F::Output> {
@@ -181,4 +182,68 @@ async fn when_every_host_stays_full_the_caller_hears_it() {
     let refused = manager.acquire(&spec(2), soon()).await.unwrap_err();
 
     assert!(matches!(refused, AcquireError::Place(lamu_link::PlaceError::Full)), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_manager_takes_over_while_calls_run() {
+    let habits = Habits { handler_max: Duration::from_millis(20), ..Habits::quick(64) };
+    let placement = Placement::start(7);
+    let worker = FakeWorker::join("w0", habits, &placement).await;
+    let workers = || vec![worker.handle.clone()];
+    let reign = |epoch| ManagerConfig::new(Epoch(epoch));
+    let (old, task) = Manager::new(reign(1), placement.clone(), workers());
+    let task = tokio::spawn(task.run());
+    let specs: Vec<_> = (1..=3).map(spec).collect();
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..30 {
+        let (manager, spec) = (old.clone(), specs[n % 3].clone());
+        callers.spawn(async move {
+            let lease = manager.acquire(&spec, soon()).await.unwrap();
+            lease.invoke(call(&spec), Box::new(())).await.map(drop)
+        });
+    }
+    let mut ended = 0;
+    while ended < 3 {
+        callers.join_next().await.unwrap().unwrap().unwrap();
+        ended += 1;
+    }
+
+    task.abort();
+    let _ = task.await;
+    let new = Manager::start(reign(2), placement, workers());
+    let census = new.census().await.unwrap();
+    assert!(census.iter().any(|row| row.state == EnvironmentState::Busy), "{census:?}");
+    while let Some(caller) = callers.join_next().await {
+        // A running call ends as if nothing had happened; one that waited at
+        // the old manager is told.
+        if let Err(error) = caller {
+            assert!(error.is_panic());
+        }
+    }
+    let idle = calm(&new).await;
+    let boots = worker.shared.boots.load(Ordering::SeqCst);
+    assert_eq!(idle.len(), worker.living());
+
+    for spec in &specs {
+        assert_eq!(invoke(&new, spec).await.unwrap(), Start::Warm);
+    }
+    assert_eq!(worker.shared.boots.load(Ordering::SeqCst), boots, "nothing was made anew");
+    assert_eq!(worker.shared.broken.load(Ordering::SeqCst), 0);
+    assert!(matches!(old.acquire(&specs[0], soon()).await, Err(AcquireError::ManagerGone)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_placement_names_first_is_adopted_first() {
+    let placement = Placement::start(7);
+    let worker = FakeWorker::join("w0", Habits::quick(4), &placement).await;
+    let manager = Manager::start(ManagerConfig::new(Epoch(1)), placement, Vec::new());
+    let spec = spec(1);
+
+    invoke(&manager, &spec).await.unwrap();
+    calm(&manager).await;
+    manager.retire(spec.id).await.unwrap();
+
+    // Its end is heard, so events reach this manager.
+    while !calm(&manager).await.is_empty() {}
+    assert_eq!(worker.living(), 0);
 }

@@ -235,7 +235,6 @@ impl<W> Core<W> {
         self.admit(now, report).fresh = Some(booted.timings);
         self.settle(now, sandbox, effects);
         self.start_for(now, starting.spec.id, effects);
-        self.start_wanting(now, effects);
     }
 
     pub(super) fn boot_failed(
@@ -443,11 +442,11 @@ impl<W> Core<W> {
     }
 
     fn forget(&mut self, sandbox: SandboxId) -> Option<Environment> {
-        let environment = self.pool.remove(sandbox)?;
-        self.alarms.clear(environment.old_at, Alarm::Old(sandbox));
-        if let State::Draining { until } = environment.state {
+        if let State::Draining { until } = self.pool.get(sandbox)?.state {
             self.alarms.clear(until, Alarm::Forget(sandbox));
         }
+        let environment = self.pool.remove(sandbox)?;
+        self.alarms.clear(environment.old_at, Alarm::Old(sandbox));
         Some(environment)
     }
 
@@ -490,44 +489,52 @@ impl<W> Core<W> {
         self.starts.of(version) > self.line.len(version)
     }
 
-    /// Begins what is missing, as far as the bounds allow. Every start passes
-    /// here, so this is where a rate per function has its place.
-    fn start_for(&mut self, now: Instant, version: VersionId, effects: &mut Effects<W>) {
-        while self.missing(version) > 0 {
-            if self.starts.of(version) >= self.config.starts_per_version_max {
-                return;
-            }
-            if self.starts.total() >= self.config.starts_max {
-                self.starts.want(version);
-                return;
-            }
-            let Some(first) = self.line.first(version).and_then(|ticket| self.line.get(ticket))
-            else {
-                return;
-            };
-            let starting = Starting {
-                spec: first.spec.clone(),
-                wished: now,
-                failures: 0,
-                avoid: Vec::new(),
-                worker: None,
-                retry_at: None,
-                room: None,
-            };
-            self.begin(starting, effects);
-        }
+    fn may_start(&self, version: VersionId) -> bool {
+        self.missing(version) > 0 && self.starts.of(version) < self.config.starts_per_version_max
     }
 
-    /// A start ended: the versions that had to wait for one have their turn.
-    fn start_wanting(&mut self, now: Instant, effects: &mut Effects<W>) {
+    /// Begins what is missing for the version, and for others whose turn it
+    /// is, as far as the bounds allow. Called whenever someone came to wait or
+    /// a start ended.
+    fn start_for(&mut self, now: Instant, version: VersionId, effects: &mut Effects<W>) {
+        if self.may_start(version) {
+            self.starts.want(version);
+        }
         while self.starts.total() < self.config.starts_max
             && let Some(version) = self.starts.next_wanting()
         {
-            self.start_for(now, version, effects);
+            self.start_one(now, version, effects);
+            // Behind the others: one at a time, so that a version with many
+            // waiters does not shut out one with few.
+            if self.may_start(version) {
+                self.starts.want(version);
+            }
         }
     }
 
+    /// Every new start passes here, so this is where a rate per function has
+    /// its place.
+    fn start_one(&mut self, now: Instant, version: VersionId, effects: &mut Effects<W>) {
+        if !self.may_start(version) {
+            return;
+        }
+        let first = self.line.first(version).and_then(|ticket| self.line.get(ticket));
+        let Some(first) = first else { return };
+        let starting = Starting {
+            spec: first.spec.clone(),
+            wished: now,
+            failures: 0,
+            avoid: Vec::new(),
+            worker: None,
+            retry_at: None,
+            room: None,
+        };
+        self.begin(starting, effects);
+    }
+
     fn begin(&mut self, starting: Starting, effects: &mut Effects<W>) {
+        let version = starting.spec.id;
+        debug_assert!(self.starts.of(version) < self.line.len(version), "nobody needs it");
         let sandbox = (self.ids)();
         effects.push(Effect::Boot {
             sandbox,
@@ -555,7 +562,7 @@ impl<W> Core<W> {
             let claims = self.claim == Some(sandbox);
             self.begin_again(starting, claims, effects);
         }
-        self.start_wanting(now, effects);
+        self.start_for(now, version, effects);
     }
 
     /// A sandbox's id is never used for two.
@@ -641,7 +648,6 @@ impl<W> Core<W> {
             }
         }
         self.start_for(now, version, effects);
-        self.start_wanting(now, effects);
     }
 }
 
@@ -657,7 +663,7 @@ enum Blame {
 }
 
 /// How old this environment may get: the same whoever asks, spread by its id.
-fn age_limit(config: &ManagerConfig, sandbox: SandboxId) -> Duration {
+pub(super) fn age_limit(config: &ManagerConfig, sandbox: SandboxId) -> Duration {
     let (high, low) = sandbox.0.as_u64_pair();
     // From -1 to 1.
     let spread = mix(high ^ low) as f64 / u64::MAX as f64 * 2.0 - 1.0;

@@ -206,6 +206,11 @@ impl Pool {
     }
 
     #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.environments.is_empty() && self.shelves.is_empty() && self.idle.is_empty()
+    }
+
+    #[cfg(test)]
     pub(super) fn check(&self) {
         let mut idle = 0;
         let mut busy = 0;

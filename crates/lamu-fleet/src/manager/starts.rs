@@ -39,9 +39,8 @@ pub(super) struct RoomWait {
 pub(super) struct Starts {
     running: HashMap<SandboxId, Starting>,
     per_version: HashMap<VersionId, usize>,
-    /// Versions for which more should be started than `starts_max` allows,
-    /// each once: served in turn, so that one with many waiters does not shut
-    /// out one with few.
+    /// Versions for which more should be started, each once, in their turn.
+    /// Empty but while `starts_max` are under way.
     wanting: VecDeque<VersionId>,
     wanted: HashSet<VersionId>,
 }

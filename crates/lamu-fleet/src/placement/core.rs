@@ -229,12 +229,18 @@ impl Core {
 
 impl Host {
     fn fits(&self, memory_mib: u64, count: Count) -> bool {
-        let promised = match count {
-            Count::Apart => self.promised,
-            Count::Included => self.since_load,
+        let (load, promised, young) = (self.load, self.promised, self.since_load);
+        let (environments, memory) = match count {
+            Count::Apart => (
+                load.environments.saturating_add(promised.environments),
+                load.memory_mib.saturating_add(promised.memory_mib),
+            ),
+            // Never below what is promised, whatever the figures say.
+            Count::Included => (
+                load.environments.saturating_add(young.environments).max(promised.environments),
+                load.memory_mib.saturating_add(young.memory_mib).max(promised.memory_mib),
+            ),
         };
-        let environments = self.load.environments.saturating_add(promised.environments);
-        let memory = self.load.memory_mib.saturating_add(promised.memory_mib);
         environments < self.capacity.environments_max
             && memory.saturating_add(memory_mib) <= self.capacity.memory_mib
     }
