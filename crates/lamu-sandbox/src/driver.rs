@@ -37,6 +37,16 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Starts the high-water mark of [`Stats::memory_bytes_max`] afresh.
     fn reset_memory_max(&self, sandbox: SandboxId) -> Result<(), DriverError>;
 
+    /// Begins to enforce the ceiling of [`SandboxSpec::cpu_millis`], to be
+    /// called when Init is over: until then only the share under contention
+    /// holds, as on Lambda. A driver does so by itself 10 seconds after the
+    /// claim, the longest that Init may take; one whose machines have a fixed
+    /// number of processors does nothing.
+    fn hold_cpu(&self, sandbox: SandboxId) -> Result<(), DriverError> {
+        let _ = sandbox;
+        Ok(())
+    }
+
     /// Ends the machine and returns when nothing of it is left: no process,
     /// cgroup, namespace or mount. Ending one that is already gone succeeds.
     async fn destroy(&self, sandbox: SandboxId) -> Result<(), DriverError>;

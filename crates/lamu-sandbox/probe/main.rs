@@ -1,0 +1,3 @@
+fn main() {
+    lamu_sandbox::process::spawner_main_if_asked();
+}
