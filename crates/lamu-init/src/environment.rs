@@ -59,6 +59,9 @@ pub struct Environment {
     pub(crate) connections: Vec<Option<Connection>>,
     /// Who asked for the next event and waits, the latest last.
     pub(crate) parked: Vec<Caller>,
+    /// Connections that have input to be served without a new event: they
+    /// sent it while they were parked.
+    pub(crate) resumed: Vec<usize>,
     /// The invocation that waits for the runtime or that it works on.
     pub(crate) invoke: Option<Invoke>,
     /// The last event handed out, kept after its end to tell a second report
@@ -127,6 +130,7 @@ impl Environment {
             direct: None,
             connections: Vec::new(),
             parked: Vec::new(),
+            resumed: Vec::new(),
             invoke: None,
             last_id: None,
             handed_out: Instant::now(),
@@ -160,6 +164,9 @@ impl Environment {
                 if let Some(at) = event.u64.checked_sub(token::CONNECTIONS) {
                     self.serve_connection(at as usize)?;
                 }
+            }
+            while let Some(at) = self.resumed.pop() {
+                self.serve_connection(at)?;
             }
             if ready(token::LISTENER) {
                 self.accept();

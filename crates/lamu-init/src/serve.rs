@@ -268,9 +268,8 @@ impl Environment {
                 Answer::accepted()
             }
             Call::InitError => {
-                match self.begin_report(Report::InitError, None) {
-                    Err(refused) => return Ok(self.answer(at, &Answer::refused(refused))),
-                    Ok(()) => {}
+                if let Err(refused) = self.begin_report(Report::InitError, None) {
+                    return Ok(self.answer(at, &Answer::refused(refused)));
                 }
                 self.finish_init_error(head.error_type.as_deref(), body.bytes);
                 Answer::accepted()
@@ -365,6 +364,9 @@ impl Environment {
     /// A connection got output outside its own turn.
     fn update_connection(&mut self, at: usize) {
         let Some(Some(connection)) = self.connections.get_mut(at) else { return };
+        if !connection.input.is_empty() {
+            self.resumed.push(at);
+        }
         let wanted = connection.wanted_interest();
         let token = token::CONNECTIONS + at as u64;
         if wanted != connection.interest

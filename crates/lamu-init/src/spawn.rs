@@ -243,12 +243,9 @@ impl Child<'_> {
             }
             done(libc::chdir(self.cwd.as_ptr()))?;
 
-            // std ignores SIGPIPE and we block SIGCHLD; both would be
-            // inherited through exec.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            // What is ignored or blocked stays so through exec: SIGPIPE by
+            // std, SIGCHLD by us, others by whoever started us.
+            default_signals();
         }
         Ok(())
     }
@@ -288,6 +285,26 @@ fn limit(resource: libc::__rlimit_resource_t, max: u64) -> Result<(), i32> {
         libc::setrlimit(resource, &raw const held)
     };
     if result < 0 { Err(errno()) } else { Ok(()) }
+}
+
+fn default_signals() {
+    const SET_BYTES: usize = 8;
+    // The kernel's sigaction: handler 0 is the default, no flags, no mask.
+    let default = [0u64; 4];
+    let none = 0u64;
+    for signal in 1..=64 {
+        // SAFETY: both live across the calls and are only read. libc's own
+        // wrapper would refuse the signals it keeps for itself.
+        unsafe {
+            let old = std::ptr::null_mut::<u8>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, SET_BYTES);
+        }
+    }
+    // SAFETY: as above.
+    unsafe {
+        let (how, old) = (libc::SIG_SETMASK, std::ptr::null_mut::<u8>());
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const none, old, SET_BYTES);
+    }
 }
 
 fn drop_capabilities() {
