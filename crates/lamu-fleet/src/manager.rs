@@ -20,6 +20,7 @@ mod alarm;
 mod config;
 mod core;
 mod line;
+mod making;
 mod pool;
 mod retired;
 mod run;

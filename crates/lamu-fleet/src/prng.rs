@@ -1,7 +1,39 @@
 //! SplitMix64: a few lines of repeatable chance for decisions and
-//! simulations.
+//! simulations, and the hash of maps whose keys are ids.
 //!
 //! Not here: ids and secrets, which need real randomness.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// A map by ids that lamu drew itself. Nobody can choose them to collide, so
+/// the hash need not be a guarded one, and costs a fifth of it.
+pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = mix(self.0 ^ word);
+    }
+
+    fn write_usize(&mut self, _: usize) {
+        // The length of an id, always the same.
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Sebastiano Vigna's SplitMix64 (public domain).
 #[derive(Clone, Debug)]

@@ -3,11 +3,13 @@
 //!
 //! Not here: when one is refused or started for (`core`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use lamu_model::{VersionId, VersionSpec};
+
+use crate::prng::IdMap;
 
 /// A place in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +32,7 @@ pub(super) struct Waiter<W> {
 
 #[derive(Debug)]
 pub(super) struct Line<W> {
-    queues: HashMap<VersionId, Queue<W>>,
+    queues: IdMap<VersionId, Queue<W>>,
     waiting: usize,
     next: u64,
 }
@@ -43,7 +45,7 @@ struct Queue<W> {
 
 impl<W> Line<W> {
     pub(super) fn new() -> Line<W> {
-        Line { queues: HashMap::new(), waiting: 0, next: 0 }
+        Line { queues: IdMap::default(), waiting: 0, next: 0 }
     }
 
     pub(super) fn push(&mut self, waiter: Waiter<W>) -> Ticket {

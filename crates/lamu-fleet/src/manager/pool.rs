@@ -10,12 +10,14 @@
 //!
 //! Not here: who gets one (`core`), those still being made (`starts`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use lamu_link::{EnvironmentHandle, Timings};
 use lamu_model::{LeaseId, SandboxId, VersionId, VersionSpec, WorkerId};
+
+use crate::prng::IdMap;
 
 #[derive(Debug)]
 pub(super) struct Environment {
@@ -54,8 +56,8 @@ pub(super) enum State {
 // `detach`, `lend` and `rest` move one.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    environments: HashMap<SandboxId, Environment>,
-    shelves: HashMap<VersionId, Shelf>,
+    environments: IdMap<SandboxId, Environment>,
+    shelves: IdMap<VersionId, Shelf>,
     /// All idle ones, least recently used first.
     idle: BTreeMap<u64, SandboxId>,
     used_next: u64,

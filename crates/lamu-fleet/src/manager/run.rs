@@ -199,7 +199,7 @@ impl Manager {
             ManagerRequest::Event(event) => {
                 if let WorkerEvent::Lost { worker } = &event {
                     info!(%worker, "a worker is lost");
-                    self.workers.remove(worker);
+                    self.forget_worker(&worker.clone());
                 }
                 self.core.event(now, event, &mut self.effects);
             }
@@ -255,7 +255,7 @@ impl Manager {
             Step::Booted { sandbox, worker, result: Err(error) } => {
                 warn!(%sandbox, %worker, %error, "a boot failed");
                 if error == BootError::WorkerGone {
-                    self.workers.remove(&worker);
+                    self.forget_worker(&worker);
                 }
                 self.core.boot_failed(now, sandbox, error, &mut self.effects);
             }
@@ -329,6 +329,14 @@ impl Manager {
                     held.into_iter().for_each(|bound| self.send_boot(bound));
                 }
             }
+        }
+    }
+
+    fn forget_worker(&mut self, worker: &WorkerId) {
+        // Its held boots fail by themselves, as every start must end.
+        if let Some(Known { adoption: Adoption::Asked { held }, .. }) = self.workers.remove(worker)
+        {
+            held.into_iter().for_each(|bound| self.send_boot(bound));
         }
     }
 

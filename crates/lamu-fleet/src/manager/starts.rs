@@ -3,12 +3,14 @@
 //!
 //! Not here: whether one is needed (`core`), the talking (`run`).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use lamu_link::PlaceError;
 use lamu_model::{SandboxId, VersionId, VersionSpec, WorkerId};
+
+use crate::prng::IdMap;
 
 /// One environment on its way.
 #[derive(Debug)]
@@ -37,8 +39,8 @@ pub(super) struct RoomWait {
 
 #[derive(Debug, Default)]
 pub(super) struct Starts {
-    running: HashMap<SandboxId, Starting>,
-    per_version: HashMap<VersionId, usize>,
+    running: IdMap<SandboxId, Starting>,
+    per_version: IdMap<VersionId, usize>,
     /// Versions for which more should be started, each once, in their turn.
     /// Empty but while `starts_max` are under way.
     wanting: VecDeque<VersionId>,
