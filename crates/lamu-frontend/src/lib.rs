@@ -1,1 +1,39 @@
-//! placeholder
+//! The way in: the listener, identities, Lambda's control plane, and the
+//! invoke path ending in a lease.
+//!
+//! ```text
+//! connection ─▶ service ─▶ invoke ──────▶ manager, environment
+//!                     ├─▶ operations ───▶ store (metadata, packages), settle
+//!                     └─▶ logs ─────────▶ log store
+//! ```
+//!
+//! Not here: AWS's wire (`lamu_api`), making and running environments
+//! (`lamu_fleet`, `lamu_worker`).
+
+mod admission;
+mod answer;
+mod body;
+mod browser;
+mod code;
+mod code_link;
+mod config;
+mod error;
+mod event;
+mod frontend;
+mod function;
+mod identity;
+mod invoke;
+mod listener;
+mod logs;
+mod operations;
+mod s3;
+mod service;
+mod stats;
+mod trace;
+
+pub use admission::{Admission, InUse, Limits, RateRule};
+pub use config::{Bounds, FrontendConfig, RenderMetrics};
+pub use frontend::{Frontend, FrontendHandle, StartError};
+pub use identity::AccessKey;
+pub use s3::{S3Config, S3Credentials};
+pub use stats::FrontendStats;

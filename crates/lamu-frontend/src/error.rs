@@ -1,0 +1,261 @@
+//! Which of AWS's codes, statuses and texts answers what went wrong here: the
+//! one place where that is chosen ("Errors" and "Message catalogue" of the API
+//! reference; "Invoke" of the invocation reference).
+//!
+//! Not here: how an error looks on the wire (`lamu_api::ApiError`) and the
+//! model's constraints (`lamu_api::validate`).
+
+use lamu_api::{ApiError, ErrorCode};
+use lamu_link::{AcquireError, BootError, LogError, PlaceError};
+use lamu_store::{MetadataError, PackagesError};
+
+use crate::admission::Throttle;
+use crate::function::refusal::Refusal;
+use crate::function::state::Blocked;
+
+const NOT_THE_FUNCTION: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.";
+const REVISION_MISMATCH: &str = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
+
+/// An internal trouble is said to the caller in general words; what it was is
+/// for the log of this process.
+pub fn of_refusal(refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::Request(error) => error,
+        Refusal::NoFunction(arn) => ApiError::not_found(format!("Function not found: {arn}")),
+        Refusal::NoAlias(arn) => ApiError::not_found(format!("Cannot find alias arn: {arn}")),
+        Refusal::NoAliasToUpdate(arn) => ApiError::not_found(format!("Alias not found: {arn}")),
+        Refusal::OtherRegion { asked, here } => ApiError::not_found(format!(
+            "Functions from '{asked}' are not reachable in this region ('{here}')"
+        )),
+        Refusal::OtherAccount { caller, action, arn } => ApiError::new(
+            ErrorCode::AccessDenied,
+            format!(
+                "User: arn:aws:iam::{caller}:root is not authorized to perform: {action} on resource: {arn} because no resource-based policy allows the {action} action"
+            ),
+        ),
+        Refusal::FunctionExists { name } => {
+            ApiError::conflict(format!("Function already exist: {name}"))
+        }
+        Refusal::AliasExists(arn) => ApiError::conflict(format!("Alias already exists: {arn}")),
+        Refusal::TwoQualifiers => ApiError::invalid(
+            "The derived qualifier from the function name does not match the specified qualifier.",
+        ),
+        Refusal::NotTheFunction => ApiError::invalid(NOT_THE_FUNCTION),
+        Refusal::Blocked { arn, why } => ApiError::conflict(of_blocked(&arn.to_string(), &why)),
+        Refusal::RevisionMismatch => {
+            ApiError::new(ErrorCode::PreconditionFailed, REVISION_MISMATCH)
+        }
+        Refusal::VersionHasAlias { version } => ApiError::conflict(format!(
+            "Version {version} cannot be deleted because it is referenced by one or more aliases"
+        )),
+        Refusal::Invalid(text) => ApiError::invalid(text),
+        Refusal::Unsupported { what } => ApiError::invalid(format!(
+            "{what} is a setting of Lambda that lamu does not serve yet."
+        )),
+        Refusal::ZipTooLarge => ApiError::new(
+            ErrorCode::RequestEntityTooLarge,
+            format!("Zipped size must be smaller than {} bytes", lamu_model::ZIP_INLINE_BYTES_MAX),
+        ),
+        Refusal::CodeSigningConfigMissing { arn } => ApiError::new(
+            ErrorCode::CodeSigningConfigNotFound,
+            format!("The Lambda code signing configuration {arn} can not be found."),
+        ),
+        Refusal::Contended => ApiError::conflict(
+            "The operation cannot be performed at this time. Other updates of the resource are in progress.",
+        ),
+        Refusal::Metadata(error) => of_metadata(&error),
+        Refusal::Packages(error) => of_packages(&error),
+        Refusal::Internal(what) => {
+            tracing::error!(what, "an operation failed");
+            service()
+        }
+    }
+}
+
+fn of_blocked(arn: &str, why: &Blocked) -> String {
+    match why {
+        Blocked::State(state) => format!(
+            "The operation cannot be performed at this time. The function is currently in the following state: {state}"
+        ),
+        Blocked::UpdateInProgress => format!(
+            "The operation cannot be performed at this time. An update is in progress for resource: {arn}"
+        ),
+        Blocked::LastUpdateFailed(reason) => format!(
+            "The operation cannot be performed at this time. The last update failed for resource: {arn}: {reason}"
+        ),
+    }
+}
+
+fn of_metadata(error: &MetadataError) -> ApiError {
+    log_chain(error);
+    service()
+}
+
+fn of_packages(error: &PackagesError) -> ApiError {
+    log_chain(error);
+    service()
+}
+
+/// More calls than the account or the function's reservation takes.
+pub fn of_throttle(throttle: &Throttle) -> ApiError {
+    let error = ApiError::throttled(throttle.reason, "Rate Exceeded.");
+    match throttle.retry_after_secs {
+        Some(secs) => error.retry_after(secs),
+        None => error,
+    }
+}
+
+/// Why an environment could not be had. An empty host is our caller's
+/// concurrency exhausted, in Lambda's terms: a 429 that SDKs retry, where a
+/// 500 would be taken for a defect.
+pub fn of_acquire(error: &AcquireError) -> ApiError {
+    match error {
+        AcquireError::Place(PlaceError::Full) | AcquireError::Crowded => no_room(),
+        AcquireError::Late { .. } => no_room(),
+        AcquireError::Boot(BootError::NoRoom { .. }) => no_room(),
+        AcquireError::Boot(BootError::RuntimeMissing { .. }) => {
+            ApiError::new(ErrorCode::InvalidRuntime, with_sources(error))
+        }
+        AcquireError::Boot(
+            BootError::PackageUnreadable { .. } | BootError::PackageMissing { .. },
+        ) => ApiError::new(ErrorCode::InvalidZipFile, with_sources(error)),
+        AcquireError::Place(PlaceError::NoWorker | PlaceError::PlacementGone)
+        | AcquireError::Boot(
+            BootError::Sandbox { .. }
+            | BootError::Silent { .. }
+            | BootError::Fenced
+            | BootError::Draining
+            | BootError::WorkerGone,
+        )
+        | AcquireError::ManagerGone => {
+            log_chain(error);
+            service()
+        }
+    }
+}
+
+fn no_room() -> ApiError {
+    ApiError::throttled(
+        lamu_api::ThrottleReason::ConcurrentInvocationLimitExceeded,
+        "Rate Exceeded.",
+    )
+}
+
+/// The environment ended while the function may have run.
+pub fn of_lost() -> ApiError {
+    service()
+}
+
+pub fn service() -> ApiError {
+    ApiError::service("An internal error occurred. Please try again.")
+}
+
+/// A browser page, or a name rebound to this address, sent the request.
+pub fn of_browser(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::AccessDenied, what)
+}
+
+/// The request's body did not arrive in time, or not whole.
+pub fn of_body(what: &'static str) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequestContent, what)
+}
+
+pub fn of_logs(error: &LogError) -> (u16, &'static str, String) {
+    match error {
+        LogError::NoGroup => (400, "ResourceNotFoundException", error.to_string()),
+        LogError::Unavailable { .. } => {
+            log_chain(error);
+            (
+                503,
+                "ServiceUnavailableException",
+                "The service cannot complete the request.".to_owned(),
+            )
+        }
+    }
+}
+
+/// One line with every cause.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn log_chain(error: &dyn std::error::Error) {
+    tracing::error!(error = with_sources(error), "a request failed");
+}
+
+#[cfg(test)]
+mod tests {
+    use lamu_model::{Arn, Digest, Runtime};
+
+    use super::*;
+
+    #[test]
+    fn refusals_have_the_codes_and_texts_of_the_service() {
+        let arn = || Arn::new("arn:aws:lambda:us-east-1:000000000000:function:f");
+        let blocked = |why| Refusal::Blocked { arn: arn(), why };
+        let table = [
+            (
+                Refusal::NoFunction(arn()),
+                404,
+                "ResourceNotFoundException",
+                "Function not found: arn:aws:lambda:us-east-1:000000000000:function:f",
+            ),
+            (
+                Refusal::FunctionExists { name: "f".into() },
+                409,
+                "ResourceConflictException",
+                "Function already exist: f",
+            ),
+            (
+                blocked(Blocked::State("Pending")),
+                409,
+                "ResourceConflictException",
+                "The operation cannot be performed at this time. The function is currently in the following state: Pending",
+            ),
+            (
+                blocked(Blocked::UpdateInProgress),
+                409,
+                "ResourceConflictException",
+                "The operation cannot be performed at this time. An update is in progress for resource: arn:aws:lambda:us-east-1:000000000000:function:f",
+            ),
+            (Refusal::RevisionMismatch, 412, "PreconditionFailedException", REVISION_MISMATCH),
+            (
+                Refusal::ZipTooLarge,
+                413,
+                "RequestEntityTooLargeException",
+                "Zipped size must be smaller than 52428800 bytes",
+            ),
+            (Refusal::NotTheFunction, 400, "InvalidParameterValueException", NOT_THE_FUNCTION),
+        ];
+        for (refusal, status, code, text) in table {
+            let error = of_refusal(refusal);
+            assert_eq!((error.status().as_u16(), error.code.name()), (status, code), "{text}");
+            assert_eq!(error.message, text);
+        }
+    }
+
+    #[test]
+    fn a_full_platform_throttles_and_a_broken_function_is_a_bad_gateway() {
+        let runtime =
+            BootError::RuntimeMissing { runtime: Runtime::new("ruby3.4"), advice: "none".into() };
+        let zip = BootError::PackageUnreadable { digest: Digest::of(b""), why: "cut".into() };
+        let table = [
+            (AcquireError::Place(PlaceError::Full), 429, "TooManyRequestsException"),
+            (AcquireError::Crowded, 429, "TooManyRequestsException"),
+            (AcquireError::Boot(runtime), 502, "InvalidRuntimeException"),
+            (AcquireError::Boot(zip), 502, "InvalidZipFileException"),
+            (AcquireError::ManagerGone, 500, "ServiceException"),
+        ];
+        for (error, status, code) in table {
+            let answer = of_acquire(&error);
+            assert_eq!((answer.status().as_u16(), answer.code.name()), (status, code), "{error}");
+        }
+    }
+}

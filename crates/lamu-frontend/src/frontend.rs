@@ -1,0 +1,171 @@
+//! The frontend role: started, asked for its address, drained.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use lamu_link::{LogsHandle, ManagerHandle, WorkerHandle};
+use lamu_store::{Metadata, MetadataError, Packages};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::admission::Admission;
+use crate::body::Budget;
+use crate::browser::OwnNames;
+use crate::code::Intake;
+use crate::code_link::CodeLinks;
+use crate::config::FrontendConfig;
+use crate::function::catalog::Catalog;
+use crate::function::settle::Settler;
+use crate::function::store::Store;
+use crate::function::sweep::Sweeper;
+use crate::function::watch::{Caught, spawn as watch_store};
+use crate::identity::Identities;
+use crate::invoke::Invoker;
+use crate::listener::{self, Phase};
+use crate::operations::Control;
+use crate::service::Service;
+use crate::stats::FrontendStats;
+
+/// For the store to be read once at the start. A store that is merely large
+/// takes seconds.
+const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Frontend;
+
+/// The running frontend. Dropping it ends it without draining.
+pub struct FrontendHandle {
+    local_addr: SocketAddr,
+    stats: Arc<FrontendStats>,
+    service: Arc<Service>,
+    phase: watch::Sender<Phase>,
+    listener: JoinHandle<()>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "without keys only a loopback address may be listened on, and {0} is none: configure keys, or listen on 127.0.0.1"
+    )]
+    Exposed(SocketAddr),
+    #[error("could not listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("could not read the functions")]
+    Metadata(#[source] MetadataError),
+    #[error("the functions could not be read within {0:?}")]
+    Late(Duration),
+}
+
+impl Frontend {
+    /// Listens, reads what functions there are, and serves.
+    pub async fn start(
+        config: FrontendConfig,
+        metadata: Arc<dyn Metadata>,
+        packages: Arc<dyn Packages>,
+        manager: ManagerHandle,
+        workers: Vec<WorkerHandle>,
+        logs: LogsHandle,
+    ) -> Result<FrontendHandle, StartError> {
+        if config.keys.is_empty() && !config.listen.ip().to_canonical().is_loopback() {
+            return Err(StartError::Exposed(config.listen));
+        }
+        let listening = |source| StartError::Listen { address: config.listen, source };
+        let socket = TcpListener::bind(config.listen).await.map_err(listening)?;
+        let local_addr = socket.local_addr().map_err(listening)?;
+
+        let admission = Arc::new(Admission::new(config.limits, Instant::now()));
+        let catalog = Arc::new(Catalog::new(admission.clone()));
+        let mut tasks = JoinSet::new();
+        let (caught, mut catching_up) = watch::channel(Caught::default());
+        watch_store(&metadata, &catalog, &caught, &mut tasks);
+        let links = CodeLinks::open(&*metadata).await.map_err(StartError::Metadata)?;
+        tokio::time::timeout(CATCH_UP_MAX, catching_up.wait_for(|caught| caught.all()))
+            .await
+            .map_err(|_| StartError::Late(CATCH_UP_MAX))?
+            .map_err(|_| StartError::Late(Duration::ZERO))?;
+
+        let stats = Arc::new(FrontendStats::default());
+        let store = Arc::new(Store::new(metadata, catalog.clone()));
+        let settler =
+            Arc::new(Settler::new(store.clone(), catalog.clone(), workers, manager.clone()));
+        let sweeper = Arc::new(Sweeper::new(store.clone(), catalog.clone(), packages.clone()));
+        tasks.spawn(settler.clone().run());
+        tasks.spawn(sweeper.clone().run());
+        let service = Arc::new(Service {
+            identities: Identities::new(config.keys, config.account, config.region),
+            own: OwnNames::new(local_addr, &config.names),
+            control: Arc::new(Control {
+                catalog: catalog.clone(),
+                store,
+                settler,
+                sweeper,
+                intake: Intake::new(packages.clone(), config.s3, config.temp_dir),
+                links,
+                account_concurrency: config.limits.concurrency,
+                reserving: Mutex::new(()),
+            }),
+            invoker: Invoker {
+                catalog,
+                admission,
+                manager,
+                stats: stats.clone(),
+                acquire_max: config.bounds.acquire_max,
+            },
+            logs,
+            packages,
+            budget: Budget::new(config.bounds.body_bytes_max),
+            stats: stats.clone(),
+            render_metrics: config.render_metrics,
+            ready: AtomicBool::new(true),
+        });
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let running = listener::run(socket, service.clone(), config.bounds, phases);
+        let listener = tokio::spawn(running);
+        tracing::info!(%local_addr, "serving");
+        Ok(FrontendHandle { local_addr, stats, service, phase, listener, _tasks: tasks })
+    }
+}
+
+impl FrontendHandle {
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    pub fn stats(&self) -> &Arc<FrontendStats> {
+        &self.stats
+    }
+
+    /// Takes no new connections, lets requests end until `patience` is over,
+    /// and cuts what is left.
+    pub async fn drain(self, patience: Duration) {
+        let mut this = self;
+        this.service.ready.store(false, Ordering::Relaxed);
+        this.phase.send_replace(Phase::Draining);
+        if tokio::time::timeout(patience, &mut this.listener).await.is_err() {
+            tracing::warn!("cut connections that did not end in time");
+            this.phase.send_replace(Phase::Ended);
+            // Connections end at their next turn.
+            let _ = (&mut this.listener).await;
+        }
+    }
+}
+
+impl Drop for FrontendHandle {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Ended);
+        self.listener.abort();
+    }
+}
+
+impl fmt::Debug for FrontendHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrontendHandle")
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}

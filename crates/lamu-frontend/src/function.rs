@@ -1,0 +1,26 @@
+//! Functions as the control plane knows them: documents, their state machine,
+//! and the rules of versions, aliases and revisions.
+//!
+//! Everything in this room's files is a decision over values, but for
+//! `catalog` (what is cached), `store` (what is written) and the background
+//! tasks `settle` and `sweep`.
+//!
+//! Not here: HTTP (`listener`, `service`), operations as clients call them
+//! (`operations`), running a function (`invoke`).
+
+pub mod catalog;
+pub mod configuration;
+pub mod document;
+pub mod environment;
+pub mod paging;
+pub mod publish;
+pub mod refusal;
+pub mod render;
+pub mod resolve;
+pub mod routing;
+pub mod runtimes;
+pub mod settle;
+pub mod state;
+pub mod store;
+pub mod sweep;
+pub mod watch;

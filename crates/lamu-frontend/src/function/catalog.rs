@@ -1,0 +1,626 @@
+//! Every function this process may be asked for, in memory: what an invoke
+//! resolves its name in, without touching the store.
+//!
+//! Fed twice, by the watches of the store and by this process's own writes, so
+//! that a write is visible here before its answer is sent. Revisions decide
+//! between the two; an older one never replaces a newer one.
+//!
+//! ```text
+//!  watch ──Put, Deleted──▶ catalog ◀──own writes── store
+//!                             │
+//!                             └──find──▶ invoke, Get*, List*
+//! ```
+//!
+//! Not here: the watching task (`watch`), writing (`store`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use lamu_model::{AccountId, Digest, Qualifier, Region, Version, VersionSpec};
+use lamu_store::Revision;
+
+use crate::admission::Admission;
+
+use super::document::{AliasDoc, FunctionKey, Head, Live, Uid, VersionDoc};
+use super::routing;
+use super::state::Blocked;
+
+/// The kinds of documents, each watched by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Heads,
+    Versions,
+    Aliases,
+}
+
+pub const KINDS: [Kind; 3] = [Kind::Heads, Kind::Versions, Kind::Aliases];
+
+#[derive(Debug)]
+pub struct HeadEntry {
+    pub key: FunctionKey,
+    pub revision: Revision,
+    pub head: Head,
+    /// `$LATEST` ready to run, if the function lives.
+    latest: Option<Arc<VersionSpec>>,
+}
+
+#[derive(Debug)]
+pub struct VersionEntry {
+    pub revision: Revision,
+    pub uid: Uid,
+    pub doc: VersionDoc,
+    pub spec: Arc<VersionSpec>,
+}
+
+#[derive(Debug)]
+pub struct AliasEntry {
+    pub revision: Revision,
+    pub uid: Uid,
+    pub doc: AliasDoc,
+}
+
+/// What a name and qualifier lead to.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub function: Arc<HeadEntry>,
+    /// None when it is `$LATEST`.
+    pub version: Option<Arc<VersionEntry>>,
+}
+
+#[derive(Debug)]
+pub struct Catalog {
+    inner: RwLock<Inner>,
+    /// Told of every change of a reservation.
+    admission: Arc<Admission>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    heads: HashMap<FunctionKey, Aged<HeadEntry>>,
+    families: HashMap<Uid, Family>,
+    /// Documents this process deleted whose deletion the watch has not shown
+    /// yet: a Put up to this revision is older than the deletion. Bounded by
+    /// how far the watch is behind.
+    buried: HashMap<String, (Revision, Generation)>,
+    /// Of each kind's watch.
+    generations: [Generation; 3],
+}
+
+/// Versions and aliases of one function's life.
+#[derive(Debug, Default)]
+struct Family {
+    versions: BTreeMap<u64, Aged<VersionEntry>>,
+    aliases: BTreeMap<String, Aged<AliasEntry>>,
+}
+
+/// Which watch, counted from the first, has confirmed an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Generation(u64);
+
+#[derive(Debug)]
+struct Aged<T> {
+    entry: Arc<T>,
+    generation: Generation,
+}
+
+impl HeadEntry {
+    pub fn new(key: FunctionKey, revision: Revision, head: Head) -> HeadEntry {
+        let latest =
+            head.live.as_ref().map(|live| Arc::new(live.latest.spec(&key, Version::Latest)));
+        HeadEntry { key, revision, head, latest }
+    }
+
+    /// The function, if it was not deleted.
+    pub fn live(&self) -> Option<&Live> {
+        self.head.live.as_ref()
+    }
+
+    fn reserved(&self) -> Option<u32> {
+        self.live().and_then(|live| live.reserved_concurrency)
+    }
+
+    /// `$LATEST` ready to run, if the function lives.
+    pub fn latest_spec(&self) -> Option<&Arc<VersionSpec>> {
+        self.latest.as_ref()
+    }
+}
+
+impl VersionEntry {
+    pub fn new(uid: Uid, revision: Revision, doc: VersionDoc) -> VersionEntry {
+        let number = Version::Number(doc.number);
+        let spec = Arc::new(doc.configuration.spec(&doc.function, number));
+        VersionEntry { revision, uid, doc, spec }
+    }
+}
+
+impl Found {
+    pub fn live(&self) -> Option<&Live> {
+        self.function.live()
+    }
+
+    /// What a call of it runs now.
+    pub fn runnable(&self) -> Result<&Arc<VersionSpec>, Blocked> {
+        match (&self.version, self.function.live(), self.function.latest_spec()) {
+            (Some(version), _, _) => version.doc.state.runnable().map(|()| &version.spec),
+            (None, Some(live), Some(latest)) => live.status.runnable(latest),
+            (None, _, _) => Err(Blocked::State("Inactive")),
+        }
+    }
+}
+
+impl Catalog {
+    pub fn new(admission: Arc<Admission>) -> Catalog {
+        Catalog { inner: RwLock::default(), admission }
+    }
+
+    pub fn head(&self, key: &FunctionKey) -> Option<Arc<HeadEntry>> {
+        self.read().heads.get(key).map(|aged| aged.entry.clone())
+    }
+
+    /// The living function.
+    pub fn function(&self, key: &FunctionKey) -> Option<Arc<HeadEntry>> {
+        self.head(key).filter(|entry| entry.live().is_some())
+    }
+
+    /// What a name leads to. `draw`, uniform in `0.0..1.0`, chooses between
+    /// the versions of an alias; 1.0 always chooses its own version.
+    pub fn find(
+        &self,
+        key: &FunctionKey,
+        qualifier: Option<&Qualifier>,
+        draw: f64,
+    ) -> Option<Found> {
+        let inner = self.read();
+        let function = inner.heads.get(key)?.entry.clone();
+        function.live()?;
+        let version = match qualifier {
+            None => Version::Latest,
+            Some(Qualifier::Version(version)) => *version,
+            Some(Qualifier::Alias(name)) => {
+                let family = inner.families.get(&function.head.uid)?;
+                routing::choose(&family.aliases.get(name)?.entry.doc, draw)
+            }
+        };
+        let version = match version {
+            Version::Latest => None,
+            Version::Number(number) => Some(inner.version(&function.head, number)?),
+        };
+        Some(Found { function, version })
+    }
+
+    pub fn version(&self, head: &Head, number: u64) -> Option<Arc<VersionEntry>> {
+        self.read().version(head, number)
+    }
+
+    pub fn alias(&self, uid: Uid, name: &str) -> Option<Arc<AliasEntry>> {
+        let inner = self.read();
+        inner.families.get(&uid)?.aliases.get(name).map(|aged| aged.entry.clone())
+    }
+
+    /// Published versions in the order of their numbers.
+    pub fn versions(&self, head: &Head) -> Vec<Arc<VersionEntry>> {
+        let inner = self.read();
+        let Some(family) = inner.families.get(&head.uid) else { return Vec::new() };
+        family.versions.range(..=head.last_version).map(|(_, aged)| aged.entry.clone()).collect()
+    }
+
+    /// Aliases in the order of their names.
+    pub fn aliases(&self, uid: Uid) -> Vec<Arc<AliasEntry>> {
+        let inner = self.read();
+        let Some(family) = inner.families.get(&uid) else { return Vec::new() };
+        family.aliases.values().map(|aged| aged.entry.clone()).collect()
+    }
+
+    /// Living functions in the order of their names.
+    pub fn functions(&self, account: &AccountId, region: &Region) -> Vec<Arc<HeadEntry>> {
+        let mut functions: Vec<Arc<HeadEntry>> = self
+            .read()
+            .heads
+            .values()
+            .filter(|aged| aged.entry.live().is_some())
+            .filter(|aged| aged.entry.key.account == *account && aged.entry.key.region == *region)
+            .map(|aged| aged.entry.clone())
+            .collect();
+        functions.sort_by(|a, b| a.key.name.cmp(&b.key.name));
+        functions
+    }
+
+    /// Functions with something begun and not ended.
+    pub fn unsettled(&self) -> Vec<FunctionKey> {
+        let inner = self.read();
+        let living = inner.heads.values().map(|aged| &aged.entry);
+        living
+            .filter(|entry| {
+                let begun = entry.live().is_some_and(|live| !live.status.is_settled());
+                let pending = || {
+                    let family = inner.families.get(&entry.head.uid);
+                    family.is_some_and(|family| {
+                        let mut versions = family.versions.range(..=entry.head.last_version);
+                        versions.any(|(_, aged)| aged.entry.doc.state.runnable().is_err())
+                    })
+                };
+                entry.live().is_some() && (begun || pending())
+            })
+            .map(|entry| entry.key.clone())
+            .collect()
+    }
+
+    /// Every package that a function, version or running spec refers to.
+    pub fn packages(&self) -> Vec<Digest> {
+        let inner = self.read();
+        let heads = inner.heads.values().flat_map(|aged| aged.entry.head.packages());
+        let versions = inner
+            .families
+            .values()
+            .flat_map(|family| family.versions.values())
+            .map(|aged| aged.entry.doc.configuration.code);
+        heads.chain(versions).collect()
+    }
+
+    /// Versions and aliases whose function is gone.
+    pub fn orphans(&self) -> (Vec<Arc<VersionEntry>>, Vec<Arc<AliasEntry>>) {
+        let inner = self.read();
+        let living: std::collections::HashSet<Uid> = inner
+            .heads
+            .values()
+            .filter(|aged| aged.entry.live().is_some())
+            .map(|aged| aged.entry.head.uid)
+            .collect();
+        let dead = || inner.families.iter().filter(|(uid, _)| !living.contains(uid));
+        let versions = dead().flat_map(|(_, family)| family.versions.values());
+        let aliases = dead().flat_map(|(_, family)| family.aliases.values());
+        (
+            versions.map(|aged| aged.entry.clone()).collect(),
+            aliases.map(|aged| aged.entry.clone()).collect(),
+        )
+    }
+
+    pub fn put_head(&self, entry: HeadEntry) -> Arc<HeadEntry> {
+        let mut inner = self.write();
+        let generation = inner.generation(Kind::Heads);
+        let known = inner.heads.get_mut(&entry.key);
+        if let Some(known) = known {
+            known.generation = generation;
+            if known.entry.revision >= entry.revision {
+                return known.entry.clone();
+            }
+        }
+        let entry = Arc::new(entry);
+        let aged = Aged { entry: entry.clone(), generation };
+        let before = inner.heads.insert(entry.key.clone(), aged);
+        let before = before.and_then(|aged| aged.entry.reserved());
+        // Told while the lock is held, so that the last word is the newest.
+        if before != entry.reserved() {
+            self.reserve(&entry.key, entry.reserved());
+        }
+        entry
+    }
+
+    pub fn put_version(&self, entry: VersionEntry) -> Arc<VersionEntry> {
+        let mut inner = self.write();
+        let generation = inner.generation(Kind::Versions);
+        let entry = Arc::new(entry);
+        if inner.is_buried(&entry.uid.version_document(entry.doc.number), entry.revision) {
+            return entry;
+        }
+        let versions = &mut inner.families.entry(entry.uid).or_default().versions;
+        put(versions, entry.doc.number, entry.clone(), |entry| entry.revision, generation);
+        entry
+    }
+
+    pub fn put_alias(&self, entry: AliasEntry) -> Arc<AliasEntry> {
+        let mut inner = self.write();
+        let generation = inner.generation(Kind::Aliases);
+        let entry = Arc::new(entry);
+        if inner.is_buried(&entry.uid.alias_document(&entry.doc.name), entry.revision) {
+            return entry;
+        }
+        let aliases = &mut inner.families.entry(entry.uid).or_default().aliases;
+        put(aliases, entry.doc.name.clone(), entry.clone(), |entry| entry.revision, generation);
+        entry
+    }
+
+    /// This process deleted the document, which was at `revision`.
+    pub fn bury(&self, document: &str, revision: Revision) {
+        let mut inner = self.write();
+        let removed = inner.remove(document, |known| known <= revision);
+        // When it is gone already, the watch has shown the deletion.
+        if let Some(kind) = removed {
+            let generation = inner.generation(kind);
+            inner.buried.insert(document.to_owned(), (revision, generation));
+        }
+    }
+
+    /// The watch showed a deletion.
+    pub fn deleted(&self, document: &str, revision: Revision) {
+        let mut inner = self.write();
+        let removed = inner.remove(document, |known| known < revision);
+        inner.buried.remove(document);
+        if let (Some(Kind::Heads), Some(key)) = (removed, FunctionKey::parse(document)) {
+            self.reserve(&key, None);
+        }
+    }
+
+    /// A watch begins: what it does not confirm is gone when it has caught up.
+    pub fn watching(&self, kind: Kind) {
+        self.write().generations[kind as usize].0 += 1;
+    }
+
+    /// The watch has delivered everything there was.
+    pub fn caught(&self, kind: Kind) {
+        let mut inner = self.write();
+        let current = inner.generation(kind);
+        match kind {
+            Kind::Heads => inner.heads.retain(|key, aged| {
+                let kept = aged.generation == current;
+                if !kept && aged.entry.reserved().is_some() {
+                    self.reserve(key, None);
+                }
+                kept
+            }),
+            Kind::Versions => {
+                for family in inner.families.values_mut() {
+                    family.versions.retain(|_, aged| aged.generation == current);
+                }
+            }
+            Kind::Aliases => {
+                for family in inner.families.values_mut() {
+                    family.aliases.retain(|_, aged| aged.generation == current);
+                }
+            }
+        }
+        inner.families.retain(|_, family| !family.is_empty());
+        let prefix = kind.prefix();
+        inner.buried.retain(|document, (_, generation)| {
+            !document.starts_with(prefix) || *generation == current
+        });
+    }
+
+    fn reserve(&self, key: &FunctionKey, reserved: Option<u32>) {
+        self.admission.reserve(&key.account, &key.region, &key.name, reserved);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kind {
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Kind::Heads => super::document::HEADS,
+            Kind::Versions => super::document::VERSIONS,
+            Kind::Aliases => super::document::ALIASES,
+        }
+    }
+}
+
+impl Inner {
+    fn generation(&self, kind: Kind) -> Generation {
+        self.generations[kind as usize]
+    }
+
+    fn version(&self, head: &Head, number: u64) -> Option<Arc<VersionEntry>> {
+        // A document above the counter is an unfinished publish.
+        if number > head.last_version {
+            return None;
+        }
+        self.families.get(&head.uid)?.versions.get(&number).map(|aged| aged.entry.clone())
+    }
+
+    fn is_buried(&self, document: &str, revision: Revision) -> bool {
+        self.buried.get(document).is_some_and(|(at, _)| revision <= *at)
+    }
+
+    fn remove(&mut self, document: &str, older: impl Fn(Revision) -> bool) -> Option<Kind> {
+        if let Some(key) = FunctionKey::parse(document) {
+            let known = self.heads.get(&key)?.entry.revision;
+            return older(known).then(|| self.heads.remove(&key)).map(|_| Kind::Heads);
+        }
+        let (uid, kind) = if let Some((uid, number)) = Uid::parse_version(document) {
+            let family = self.families.get_mut(&uid)?;
+            let known = family.versions.get(&number)?.entry.revision;
+            older(known).then(|| family.versions.remove(&number))?;
+            (uid, Kind::Versions)
+        } else {
+            let (uid, name) = Uid::parse_alias(document)?;
+            let family = self.families.get_mut(&uid)?;
+            let known = family.aliases.get(name)?.entry.revision;
+            older(known).then(|| family.aliases.remove(name))?;
+            (uid, Kind::Aliases)
+        };
+        if self.families.get(&uid).is_some_and(Family::is_empty) {
+            self.families.remove(&uid);
+        }
+        Some(kind)
+    }
+}
+
+impl Family {
+    fn is_empty(&self) -> bool {
+        self.versions.is_empty() && self.aliases.is_empty()
+    }
+}
+
+/// Puts unless a newer one is there.
+fn put<K: Ord, T>(
+    into: &mut BTreeMap<K, Aged<T>>,
+    key: K,
+    entry: Arc<T>,
+    revision: impl Fn(&T) -> Revision,
+    generation: Generation,
+) {
+    match into.get_mut(&key) {
+        Some(known) if revision(&known.entry) >= revision(&entry) => known.generation = generation,
+        _ => {
+            into.insert(key, Aged { entry, generation });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::admission::Limits;
+    use crate::function::document::tests::{configuration, key};
+    use crate::function::publish::{self, Fresh};
+    use crate::function::state::{Status, VersionState};
+
+    fn catalog() -> Catalog {
+        Catalog::new(Arc::new(Admission::new(Limits::default(), Instant::now())))
+    }
+
+    const UID: Uid = Uid(Uuid::from_u128(7));
+
+    fn head(revision: u64, last_version: u64) -> HeadEntry {
+        let live = Live {
+            latest: configuration(),
+            status: Status::created().settled(Ok(())),
+            reserved_concurrency: None,
+            tags: BTreeMap::new(),
+        };
+        let head = Head { uid: UID, last_version, live: Some(live) };
+        HeadEntry::new(key("f"), Revision(revision), head)
+    }
+
+    fn version(revision: u64, number: u64) -> VersionEntry {
+        let state = VersionState::Active;
+        let doc = publish::version(&key("f"), &configuration(), number, None, state, Fresh::new());
+        VersionEntry::new(UID, Revision(revision), doc)
+    }
+
+    fn alias(revision: u64, version: u64) -> AliasEntry {
+        let doc = AliasDoc {
+            name: "prod".into(),
+            version: Version::Number(version),
+            description: String::new(),
+            revision_id: Uuid::from_u128(1),
+            routing: None,
+        };
+        AliasEntry { revision: Revision(revision), uid: UID, doc }
+    }
+
+    fn qualifier(text: &str) -> Qualifier {
+        Qualifier::parse(text)
+    }
+
+    #[test]
+    fn an_older_document_never_replaces_a_newer_one() {
+        let catalog = catalog();
+        catalog.put_head(head(5, 1));
+        catalog.put_head(head(4, 0));
+        assert_eq!(catalog.function(&key("f")).unwrap().revision, Revision(5));
+        catalog.put_head(head(6, 2));
+        assert_eq!(catalog.function(&key("f")).unwrap().head.last_version, 2);
+    }
+
+    #[test]
+    fn a_version_above_the_counter_is_not_there_yet() {
+        let catalog = catalog();
+        catalog.put_version(version(1, 1));
+        catalog.put_head(head(2, 0));
+        assert!(catalog.find(&key("f"), Some(&qualifier("1")), 1.0).is_none());
+        catalog.put_head(head(3, 1));
+        let found = catalog.find(&key("f"), Some(&qualifier("1")), 1.0).unwrap();
+        assert_eq!(found.runnable().unwrap().version, Version::Number(1));
+        assert_eq!(catalog.versions(&found.function.head).len(), 1);
+    }
+
+    #[test]
+    fn an_alias_leads_to_its_version() {
+        let catalog = catalog();
+        catalog.put_head(head(1, 1));
+        catalog.put_version(version(2, 1));
+        assert!(catalog.find(&key("f"), Some(&qualifier("prod")), 1.0).is_none());
+        catalog.put_alias(alias(3, 1));
+        let found = catalog.find(&key("f"), Some(&qualifier("prod")), 1.0).unwrap();
+        assert_eq!(found.version.unwrap().doc.number, 1);
+    }
+
+    #[test]
+    fn a_late_echo_of_a_deleted_document_does_not_bring_it_back() {
+        let catalog = catalog();
+        catalog.put_alias(alias(3, 1));
+        catalog.bury(&UID.alias_document("prod"), Revision(3));
+        assert!(catalog.alias(UID, "prod").is_none());
+
+        catalog.put_alias(alias(3, 1));
+        assert!(catalog.alias(UID, "prod").is_none(), "the echo of the write");
+        catalog.put_alias(alias(5, 2));
+        assert!(catalog.alias(UID, "prod").is_some(), "created again");
+        catalog.deleted(&UID.alias_document("prod"), Revision(4));
+        assert!(catalog.alias(UID, "prod").is_some(), "the echo of the deletion");
+        assert!(catalog.read().buried.is_empty());
+    }
+
+    #[test]
+    fn a_deletion_that_the_watch_showed_first_leaves_no_note() {
+        let catalog = catalog();
+        catalog.put_alias(alias(3, 1));
+        catalog.deleted(&UID.alias_document("prod"), Revision(4));
+        catalog.bury(&UID.alias_document("prod"), Revision(3));
+        assert!(catalog.read().buried.is_empty());
+        assert!(catalog.read().families.is_empty());
+    }
+
+    #[test]
+    fn what_a_new_watch_does_not_confirm_is_gone_when_it_has_caught_up() {
+        let catalog = catalog();
+        for kind in KINDS {
+            catalog.watching(kind);
+        }
+        catalog.put_head(head(1, 1));
+        catalog.put_version(version(2, 1));
+        catalog.put_alias(alias(3, 1));
+
+        for kind in KINDS {
+            catalog.watching(kind);
+        }
+        catalog.put_head(head(1, 1));
+        catalog.put_version(version(2, 1));
+        for kind in KINDS {
+            catalog.caught(kind);
+        }
+
+        assert!(catalog.find(&key("f"), Some(&qualifier("1")), 1.0).is_some());
+        assert!(catalog.alias(UID, "prod").is_none());
+    }
+
+    #[test]
+    fn admission_knows_every_reservation() {
+        let admission = Arc::new(Admission::new(Limits::default(), Instant::now()));
+        let catalog = Catalog::new(admission.clone());
+        let key = key("f");
+        let admitted = || {
+            let now = Instant::now();
+            admission.admit(&key.account, &key.region, &key.name, now).is_ok()
+        };
+        let mut stopped = head(1, 0);
+        stopped.head.live.as_mut().unwrap().reserved_concurrency = Some(0);
+        catalog.put_head(stopped);
+        assert!(!admitted());
+        catalog.put_head(HeadEntry::new(key.clone(), Revision(2), head(1, 0).head));
+        assert!(admitted());
+    }
+
+    #[test]
+    fn versions_of_a_deleted_function_are_orphans() {
+        let catalog = catalog();
+        catalog.put_head(head(1, 1));
+        catalog.put_version(version(2, 1));
+        assert!(catalog.orphans().0.is_empty());
+        let gone = Head { uid: UID, last_version: 1, live: None };
+        catalog.put_head(HeadEntry::new(key("f"), Revision(3), gone));
+        assert_eq!(catalog.orphans().0.len(), 1);
+        assert!(catalog.function(&key("f")).is_none());
+        assert!(catalog.find(&key("f"), None, 1.0).is_none());
+    }
+}

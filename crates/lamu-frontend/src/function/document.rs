@@ -1,0 +1,300 @@
+//! The documents a function is made of, as they are stored.
+//!
+//! ```text
+//! function/<account>/<region>/<name>   Head: $LATEST, settings, the counter
+//! version/<uid>/<number>               VersionDoc, immutable but for its state
+//! alias/<uid>/<name>                   AliasDoc
+//! ```
+//!
+//! No write covers two documents, so the head decides: a version exists if its
+//! number is not above `Head::last_version`, its document is there and the
+//! head is live under the same `uid`. What an interrupted write leaves beside
+//! that is invisible, and swept at the next start.
+//!
+//! Not here: reading and writing them (`store`), the rules between them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use lamu_model::{
+    AccountId, Arn, Digest, FunctionName, LogConfig, Region, Runtime, Version, VersionId,
+    VersionSpec,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::state::{Status, VersionState};
+
+/// What a function is called: unique while it lives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FunctionKey {
+    pub account: AccountId,
+    pub region: Region,
+    pub name: FunctionName,
+}
+
+/// One life of a function, from create to delete. A function that is created
+/// again under the same name is another one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uid(pub Uuid);
+
+/// The head document. It outlives its function: the counter goes on, so that
+/// a version number is never given twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    pub uid: Uid,
+    pub last_version: u64,
+    /// Nothing once the function was deleted.
+    pub live: Option<Live>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// `$LATEST`, as it is shown; what of it runs is the status's to say.
+    pub latest: Configuration,
+    pub status: Status,
+    pub reserved_concurrency: Option<u32>,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionDoc {
+    pub function: FunctionKey,
+    pub number: u64,
+    pub configuration: Configuration,
+    /// The description of `$LATEST` at publish; the version may have another.
+    pub source_description: String,
+    pub state: VersionState,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AliasDoc {
+    pub name: String,
+    pub version: Version,
+    pub description: String,
+    pub revision_id: Uuid,
+    pub routing: Option<Routing>,
+}
+
+/// The second version of an alias and its share of the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Routing {
+    pub version: u64,
+    /// 0.0 to 1.0.
+    pub weight: f64,
+}
+
+/// Code and settings of `$LATEST` or of one version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Configuration {
+    pub id: VersionId,
+    pub revision_id: Uuid,
+    /// Milliseconds since the epoch.
+    pub modified_ms: i64,
+    pub description: String,
+    pub role: String,
+    pub runtime: Runtime,
+    pub handler: String,
+    pub timeout_secs: u32,
+    pub memory_mib: u32,
+    pub ephemeral_mib: u32,
+    /// `None` when never given; shown differently from empty.
+    pub environment: Option<BTreeMap<String, String>>,
+    pub tracing_active: bool,
+    pub log: LogConfig,
+    pub architecture: Architecture,
+    pub dead_letter_target: Option<String>,
+    pub code: Digest,
+    pub code_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Architecture {
+    #[default]
+    #[serde(rename = "x86_64")]
+    X86_64,
+    #[serde(rename = "arm64")]
+    Arm64,
+}
+
+impl Architecture {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Architecture::X86_64 => "x86_64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+}
+
+impl Configuration {
+    /// What it takes to run this under the given name and version.
+    pub fn spec(&self, key: &FunctionKey, version: Version) -> VersionSpec {
+        VersionSpec {
+            id: self.id,
+            account: key.account.clone(),
+            region: key.region.clone(),
+            name: key.name.clone(),
+            version,
+            runtime: self.runtime.clone(),
+            handler: self.handler.clone(),
+            code: self.code,
+            layers: Vec::new(),
+            memory_mib: self.memory_mib,
+            timeout_secs: self.timeout_secs,
+            ephemeral_mib: self.ephemeral_mib,
+            environment: self.environment.clone().unwrap_or_default(),
+            log: self.log.clone(),
+            tracing_active: self.tracing_active,
+        }
+    }
+}
+
+impl Head {
+    /// Packages that this head refers to by itself.
+    pub fn packages(&self) -> impl Iterator<Item = Digest> + '_ {
+        let live = self.live.iter();
+        live.flat_map(|live| {
+            let serving: Option<&Arc<VersionSpec>> = live.status.serving();
+            std::iter::once(live.latest.code).chain(serving.map(|spec| spec.code))
+        })
+    }
+}
+
+pub const HEADS: &str = "function/";
+pub const VERSIONS: &str = "version/";
+pub const ALIASES: &str = "alias/";
+
+impl FunctionKey {
+    pub fn document(&self) -> String {
+        format!("{HEADS}{}/{}/{}", self.account, self.region, self.name)
+    }
+
+    pub fn parse(document: &str) -> Option<FunctionKey> {
+        let mut parts = document.strip_prefix(HEADS)?.split('/');
+        let (account, region, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let whole = parts.next().is_none() && !name.is_empty();
+        whole.then(|| FunctionKey {
+            account: AccountId::new(account),
+            region: Region::new(region),
+            name: FunctionName::new(name),
+        })
+    }
+
+    /// The unqualified ARN.
+    pub fn arn(&self) -> Arn {
+        Arn::function(&self.region, &self.account, &self.name)
+    }
+}
+
+impl Uid {
+    /// Wide enough for any `u64`, so that key order is number order.
+    pub fn version_document(&self, number: u64) -> String {
+        format!("{VERSIONS}{self}/{number:020}")
+    }
+
+    pub fn alias_document(&self, name: &str) -> String {
+        format!("{ALIASES}{self}/{name}")
+    }
+
+    pub fn parse_version(document: &str) -> Option<(Uid, u64)> {
+        let (uid, number) = document.strip_prefix(VERSIONS)?.split_once('/')?;
+        Some((Uid(Uuid::try_parse(uid).ok()?), number.parse().ok()?))
+    }
+
+    pub fn parse_alias(document: &str) -> Option<(Uid, &str)> {
+        let (uid, name) = document.strip_prefix(ALIASES)?.split_once('/')?;
+        Some((Uid(Uuid::try_parse(uid).ok()?), name))
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.simple())
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use lamu_model::{LogFormat, LogLevel};
+
+    use super::*;
+
+    pub(crate) fn key(name: &str) -> FunctionKey {
+        FunctionKey {
+            account: AccountId::new("000000000000"),
+            region: Region::new("us-east-1"),
+            name: FunctionName::new(name),
+        }
+    }
+
+    pub(crate) fn configuration() -> Configuration {
+        Configuration {
+            id: VersionId(Uuid::from_u128(1)),
+            revision_id: Uuid::from_u128(2),
+            modified_ms: 1_762_161_327_123,
+            description: String::new(),
+            role: "arn:aws:iam::000000000000:role/r".into(),
+            runtime: Runtime::new("python3.12"),
+            handler: "index.handler".into(),
+            timeout_secs: 3,
+            memory_mib: 128,
+            ephemeral_mib: 512,
+            environment: None,
+            tracing_active: false,
+            log: LogConfig {
+                format: LogFormat::Text,
+                group: "/aws/lambda/f".into(),
+                application_level: LogLevel::Info,
+                system_level: LogLevel::Info,
+            },
+            architecture: Architecture::X86_64,
+            dead_letter_target: None,
+            code: Digest::of(b"zip"),
+            code_bytes: 3,
+        }
+    }
+
+    #[test]
+    fn a_document_key_reads_back_to_what_it_names() {
+        let key = key("f");
+        assert_eq!(FunctionKey::parse(&key.document()), Some(key));
+        assert_eq!(FunctionKey::parse("function/1/2"), None);
+        assert_eq!(FunctionKey::parse("function/1/2/3/4"), None);
+
+        let uid = Uid(Uuid::from_u128(7));
+        assert_eq!(Uid::parse_version(&uid.version_document(12)), Some((uid, 12)));
+        assert_eq!(Uid::parse_alias(&uid.alias_document("prod")), Some((uid, "prod")));
+    }
+
+    #[test]
+    fn version_documents_sort_by_number() {
+        let uid = Uid(Uuid::from_u128(7));
+        assert!(uid.version_document(9) < uid.version_document(10));
+        assert!(uid.version_document(99) < uid.version_document(u64::MAX));
+    }
+
+    #[test]
+    fn a_head_survives_being_stored() {
+        let spec = Arc::new(configuration().spec(&key("f"), Version::Latest));
+        let live = Live {
+            latest: configuration(),
+            status: Status::created().settled(Ok(())).updating(&spec).unwrap(),
+            reserved_concurrency: Some(3),
+            tags: BTreeMap::from([("k".into(), "v".into())]),
+        };
+        let head = Head { uid: Uid(Uuid::from_u128(7)), last_version: 4, live: Some(live) };
+
+        let stored = serde_json::to_vec(&head).unwrap();
+
+        assert_eq!(serde_json::from_slice::<Head>(&stored).unwrap(), head);
+        assert_eq!(head.packages().count(), 2);
+    }
+}

@@ -1,0 +1,86 @@
+//! Why the control plane says no, as values. Codes, statuses and the texts
+//! that name AWS things are `crate::error`'s.
+
+use lamu_api::ApiError;
+use lamu_model::{AccountId, Arn, Region};
+use lamu_store::{MetadataError, PackagesError};
+
+use super::state::Blocked;
+
+#[derive(Debug)]
+pub enum Refusal {
+    /// The function, version or alias with this ARN is not there.
+    NoFunction(Arn),
+    /// `GetAlias` of a missing alias, which words it its own way.
+    NoAlias(Arn),
+    /// So does `UpdateAlias`.
+    NoAliasToUpdate(Arn),
+    OtherRegion {
+        asked: Region,
+        here: Region,
+    },
+    OtherAccount {
+        caller: AccountId,
+        action: &'static str,
+        arn: Arn,
+    },
+    FunctionExists {
+        name: String,
+    },
+    AliasExists(Arn),
+    /// The name says one qualifier and the parameter another.
+    TwoQualifiers,
+    /// Only the function itself, not a version or alias, can be asked this.
+    NotTheFunction,
+    /// The request itself is wrong; `lamu_api` has worded it.
+    Request(ApiError),
+    Blocked {
+        arn: Arn,
+        why: Blocked,
+    },
+    RevisionMismatch,
+    VersionHasAlias {
+        version: u64,
+    },
+    /// The check behind the model's, with its whole text.
+    Invalid(String),
+    /// Lambda can, lamu cannot yet; said rather than ignored.
+    Unsupported {
+        what: &'static str,
+    },
+    /// The zip itself is larger than a request may carry.
+    ZipTooLarge,
+    CodeSigningConfigMissing {
+        arn: String,
+    },
+    /// More concurrent writers than attempts.
+    Contended,
+    Metadata(MetadataError),
+    Packages(PackagesError),
+    /// The platform's own trouble: what failed.
+    Internal(String),
+}
+
+impl Refusal {
+    pub fn invalid(text: impl Into<String>) -> Refusal {
+        Refusal::Invalid(text.into())
+    }
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Refusal {
+        Refusal::Request(error)
+    }
+}
+
+impl From<MetadataError> for Refusal {
+    fn from(error: MetadataError) -> Refusal {
+        Refusal::Metadata(error)
+    }
+}
+
+impl From<PackagesError> for Refusal {
+    fn from(error: PackagesError) -> Refusal {
+        Refusal::Packages(error)
+    }
+}

@@ -1,0 +1,149 @@
+//! Removes what nothing refers to any more: documents of deleted functions
+//! once at the start, packages every few minutes.
+//!
+//! A package goes only after it was seen unreferenced for a grace period,
+//! because links to it were handed out, and while nobody is about to refer to
+//! it: who stores a package holds [`Sweeper::intake`] until the function that
+//! needs it is written.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lamu_model::Digest;
+use lamu_store::Packages;
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
+
+use super::catalog::Catalog;
+use super::store::Store;
+
+/// Longer than the ten minutes that a code link lives.
+pub const GRACE: Duration = Duration::from_secs(15 * 60);
+
+/// Packages are few and large; a pass lists names only.
+const EVERY: Duration = Duration::from_secs(5 * 60);
+
+#[derive(Debug)]
+pub struct Sweeper {
+    store: Arc<Store>,
+    catalog: Arc<Catalog>,
+    packages: Arc<dyn Packages>,
+    intake: RwLock<()>,
+    /// Since when each stored package has been unreferenced.
+    unreferenced: Mutex<HashMap<Digest, Instant>>,
+}
+
+impl Sweeper {
+    pub fn new(store: Arc<Store>, catalog: Arc<Catalog>, packages: Arc<dyn Packages>) -> Sweeper {
+        Sweeper {
+            store,
+            catalog,
+            packages,
+            intake: RwLock::new(()),
+            unreferenced: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// While this is held no package goes.
+    pub async fn intake(&self) -> RwLockReadGuard<'_, ()> {
+        self.intake.read().await
+    }
+
+    /// Sweeps until dropped.
+    pub async fn run(self: Arc<Self>) {
+        self.sweep_documents().await;
+        let mut ticks = tokio::time::interval(EVERY);
+        loop {
+            ticks.tick().await;
+            self.sweep_packages(Instant::now(), GRACE).await;
+        }
+    }
+
+    async fn sweep_documents(&self) {
+        let (versions, aliases) = self.catalog.orphans();
+        for version in versions {
+            let document = version.uid.version_document(version.doc.number);
+            self.store.sweep(&document, version.revision).await;
+        }
+        for alias in aliases {
+            self.store.sweep(&alias.uid.alias_document(&alias.doc.name), alias.revision).await;
+        }
+    }
+
+    pub async fn sweep_packages(&self, now: Instant, grace: Duration) {
+        let stored = match self.packages.list().await {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(%error, "could not list the packages");
+                return;
+            }
+        };
+        let mut since = self.unreferenced.lock().await;
+        let intake = self.intake.write().await;
+        let referenced: HashSet<Digest> = self.catalog.packages().into_iter().collect();
+        let due = due(&mut since, &stored, &referenced, now, grace);
+        for digest in due {
+            match self.packages.delete(&digest).await {
+                Ok(()) => {
+                    tracing::info!(%digest, "removed a package that nothing refers to");
+                    since.remove(&digest);
+                }
+                Err(error) => tracing::warn!(%digest, %error, "could not remove a package"),
+            }
+        }
+        drop(intake);
+    }
+}
+
+/// Notes since when packages are unreferenced, and says whose grace is over.
+fn due(
+    since: &mut HashMap<Digest, Instant>,
+    stored: &[Digest],
+    referenced: &HashSet<Digest>,
+    now: Instant,
+    grace: Duration,
+) -> Vec<Digest> {
+    let unreferenced: HashSet<Digest> =
+        stored.iter().filter(|digest| !referenced.contains(*digest)).copied().collect();
+    since.retain(|digest, _| unreferenced.contains(digest));
+    for digest in unreferenced {
+        since.entry(digest).or_insert(now);
+    }
+    let over = |from: Instant| now.saturating_duration_since(from) >= grace;
+    since.iter().filter(|(_, from)| over(**from)).map(|(digest, _)| *digest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_goes_only_after_its_grace_without_any_reference() {
+        let (kept, lost) = (Digest::of(b"kept"), Digest::of(b"lost"));
+        let stored = [kept, lost];
+        let referenced = HashSet::from([kept]);
+        let mut since = HashMap::new();
+        let start = Instant::now();
+        let after = |secs| start + Duration::from_secs(secs);
+        let grace = Duration::from_secs(10);
+
+        assert!(due(&mut since, &stored, &referenced, start, grace).is_empty());
+        assert!(due(&mut since, &stored, &referenced, after(9), grace).is_empty());
+        assert_eq!(due(&mut since, &stored, &referenced, after(10), grace), [lost]);
+    }
+
+    #[test]
+    fn a_new_reference_begins_the_grace_anew() {
+        let digest = Digest::of(b"x");
+        let mut since = HashMap::new();
+        let start = Instant::now();
+        let after = |secs| start + Duration::from_secs(secs);
+        let grace = Duration::from_secs(10);
+        let none = HashSet::new();
+
+        due(&mut since, &[digest], &none, start, grace);
+        due(&mut since, &[digest], &HashSet::from([digest]), after(5), grace);
+        assert!(due(&mut since, &[digest], &none, after(11), grace).is_empty());
+        assert_eq!(due(&mut since, &[digest], &none, after(21), grace), [digest]);
+    }
+}

@@ -1,0 +1,102 @@
+//! Who calls, and for which region.
+//!
+//! With keys configured every request must carry a right signature, and the
+//! key says whose account it is. Without keys nothing is verified, only
+//! loopback is served, and a signature, right or wrong, says region and
+//! account: the region of its scope, the account of an access key of twelve
+//! digits. What is missing is the configured default.
+//!
+//! Not here: the signatures themselves (`lamu_api::sigv4`), what a web page
+//! could send (`browser`).
+
+use std::collections::HashMap;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use lamu_api::ApiError;
+use lamu_api::sigv4::{self, PayloadHash, RequestParts};
+use lamu_model::{AccountId, Region};
+
+use crate::function::resolve::Caller;
+
+/// A key that callers may sign with.
+#[derive(Clone)]
+pub struct AccessKey {
+    pub id: String,
+    pub secret: String,
+    pub account: AccountId,
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessKey")
+            .field("id", &self.id)
+            .field("account", &self.account)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub struct Identities {
+    keys: HashMap<String, AccessKey>,
+    default: Caller,
+}
+
+impl Identities {
+    pub fn new(keys: Vec<AccessKey>, account: AccountId, region: Region) -> Identities {
+        let keys = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+        Identities { keys, default: Caller { account, region } }
+    }
+
+    /// Whether signatures are asked for.
+    pub fn verifies(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// `service` is the signing name the request must be for.
+    pub fn caller(
+        &self,
+        parts: &RequestParts<'_>,
+        body: &[u8],
+        service: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Caller, ApiError> {
+        if !self.verifies() {
+            return Ok(self.claimed(parts));
+        }
+        let secret = |id: &str| self.keys.get(id).map(|key| key.secret.clone());
+        let identity = sigv4::verify(parts, PayloadHash::of(body), service, now, secret)?;
+        let account = match self.keys.get(&identity.access_key) {
+            Some(key) => key.account.clone(),
+            None => self.default.account.clone(),
+        };
+        Ok(Caller { account, region: Region::new(identity.region) })
+    }
+
+    /// What an unverified signature says.
+    fn claimed(&self, parts: &RequestParts<'_>) -> Caller {
+        let Some(scope) = sigv4::scope_of(parts.headers, parts.query) else {
+            return self.default.clone();
+        };
+        let twelve_digits =
+            scope.access_key.len() == 12 && scope.access_key.bytes().all(|b| b.is_ascii_digit());
+        let account = match twelve_digits {
+            true => AccountId::new(scope.access_key),
+            false => self.default.account.clone(),
+        };
+        let region = match is_region(&scope.region) {
+            // The common case costs no allocation.
+            true if scope.region == self.default.region.as_str() => self.default.region.clone(),
+            true => Region::new(scope.region),
+            false => self.default.region.clone(),
+        };
+        Caller { account, region }
+    }
+}
+
+/// A region becomes part of document keys and ARNs, so only what looks like
+/// one is taken.
+fn is_region(text: &str) -> bool {
+    (1..=40).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}

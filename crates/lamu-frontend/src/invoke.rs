@@ -1,0 +1,377 @@
+//! Invoke: from a request that was read to the function's answer.
+//!
+//! ```text
+//! name, qualifier ─▶ existence ─▶ size ─▶ JSON ─▶ state ─▶ admission
+//!   ─▶ manager.acquire ─▶ lease.invoke ─▶ answer
+//! ```
+//!
+//! Nothing here outlives the caller. The invocation itself belongs to the
+//! environment's task, which keeps lease and permit until its end, so a caller
+//! that goes away stops nothing and leaks nothing.
+//!
+//! Not here: reading the request (`service`), who may run how much
+//! (`admission`), environments (`lamu_fleet`, `lamu_worker`).
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use lamu_api::{ApiError, ErrorCode, InvokeHead, Operation};
+use lamu_link::{Call, Hold, InvokeError, ManagerHandle, Reply, Start, Timings};
+use lamu_model::{Outcome, Qualifier, RequestId, Version, VersionSpec};
+use uuid::Uuid;
+
+use crate::admission::Admission;
+use crate::error;
+use crate::event;
+use crate::function::catalog::{Catalog, Found};
+use crate::function::refusal::Refusal;
+use crate::function::resolve::{Caller, Target, resolve};
+use crate::stats::{FrontendStats, Started};
+use crate::trace::Trace;
+
+/// Environments that may end between their lease and our call before we give
+/// up: each is a race lost, and three in a row are a defect.
+const ATTEMPTS_MAX: usize = 3;
+
+const CLIENT_CONTEXT_BYTES_MAX: usize = 3_583;
+
+const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
+const REMAPPED_LENGTH: HeaderName = HeaderName::from_static("x-amzn-remapped-content-length");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+
+/// What an invocation needs of this process.
+#[derive(Debug)]
+pub struct Invoker {
+    pub catalog: Arc<Catalog>,
+    pub admission: Arc<Admission>,
+    pub manager: ManagerHandle,
+    pub stats: Arc<FrontendStats>,
+    /// How long a call waits for an environment.
+    pub acquire_max: Duration,
+}
+
+/// One request, read.
+#[derive(Debug)]
+pub struct Invocation<'a> {
+    pub operation: Operation,
+    pub request: &'a RequestId,
+    /// Random.
+    pub seed: Uuid,
+    pub caller: &'a Caller,
+    pub head: InvokeHead,
+    pub headers: &'a HeaderMap,
+    /// `None` when it was larger than may be.
+    pub payload: Option<Bytes>,
+    pub now_secs: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    RequestResponse,
+    Event,
+    DryRun,
+}
+
+impl Invoker {
+    pub async fn invoke(&self, invocation: Invocation<'_>) -> Result<Response<Bytes>, ApiError> {
+        let began = Instant::now();
+        let Invocation { operation, request, seed, caller, head, headers, payload, now_secs } =
+            invocation;
+        let kind = match head.invocation_type.as_deref() {
+            Some("Event") => Kind::Event,
+            Some("DryRun") => Kind::DryRun,
+            _ => Kind::RequestResponse,
+        };
+        let target =
+            resolve(head.function, head.qualifier.as_deref(), caller, operation.iam_action())
+                .map_err(error::of_refusal)?;
+        let found = self.find(&target, seed)?;
+        let trace = Trace::of(header_text(headers, &TRACE_ID), seed, now_secs);
+        let version = match &found.version {
+            None => Version::Latest,
+            Some(version) => Version::Number(version.doc.number),
+        };
+        if kind == Kind::DryRun {
+            return Ok(answer(StatusCode::NO_CONTENT, version, &trace, Bytes::new()));
+        }
+        let payload = payload.ok_or_else(|| operation.too_large())?;
+        let payload = event::check(payload)
+            .map_err(|text| ApiError::new(ErrorCode::InvalidRequestContent, text))?;
+        let spec = found.runnable().map_err(|why| {
+            error::of_refusal(Refusal::Blocked { arn: found.function.key.arn(), why })
+        })?;
+        if kind == Kind::Event {
+            return Err(ApiError::new(
+                ErrorCode::NotImplemented,
+                "InvocationType Event is a way of Lambda to invoke that lamu does not serve yet. Use RequestResponse.",
+            ));
+        }
+        refuse_unserved(&head.tenant_id, &head.durable_execution_name)?;
+        let call = Call {
+            request: request.clone(),
+            arn: target.arn(),
+            trace_id: Some(trace.header.clone()),
+            client_context: head.client_context.as_deref().map(client_context).transpose()?,
+            cognito_identity: None,
+            tenant_id: None,
+            content_type: header_text(headers, &CONTENT_TYPE).map(str::to_owned),
+            payload,
+            tail: head.log_tail,
+        };
+        let key = &found.function.key;
+        let permit = self
+            .admission
+            .admit(&key.account, &key.region, &key.name, began)
+            .map_err(|throttle| error::of_throttle(&throttle))?;
+        let (reply, start) = self.run(spec, call, Box::new(permit)).await?;
+        let started = match start {
+            Start::Warm => Started::Warm,
+            Start::Cold(_) => Started::Cold,
+        };
+        self.stats.invoked(started, began.elapsed());
+        Ok(answer_of(reply, request, version, start, &trace))
+    }
+
+    fn find(&self, target: &Target, seed: Uuid) -> Result<Found, ApiError> {
+        let found = self.catalog.find(&target.key, target.qualifier.as_ref(), draw(seed));
+        found.ok_or_else(|| {
+            // The service appends the qualifier here even if none was sent.
+            let latest = Qualifier::Version(Version::Latest);
+            let qualifier = target.qualifier.as_ref().unwrap_or(&latest);
+            error::of_refusal(Refusal::NoFunction(target.key.arn().qualified(qualifier)))
+        })
+    }
+
+    /// Has an environment run the call.
+    async fn run(
+        &self,
+        spec: &Arc<VersionSpec>,
+        mut call: Call,
+        mut hold: Hold,
+    ) -> Result<(Reply, Start), ApiError> {
+        let deadline = Instant::now() + self.acquire_max;
+        for _ in 0..ATTEMPTS_MAX {
+            let lease = self
+                .manager
+                .acquire(spec, deadline)
+                .await
+                .map_err(|refused| error::of_acquire(&refused))?;
+            let start = lease.start;
+            match lease.invoke(call, hold).await {
+                Ok(reply) => return Ok((reply, start)),
+                Err(InvokeError::NotStarted { hold: held, call: returned }) => {
+                    hold = held;
+                    call = *returned;
+                }
+                Err(InvokeError::Lost) => return Err(error::of_lost()),
+            }
+        }
+        tracing::error!(function = %spec.function_arn(), "every environment ended before its call");
+        Err(error::service())
+    }
+}
+
+/// Settings of a request that no function here can have.
+fn refuse_unserved(
+    tenant_id: &Option<String>,
+    durable_name: &Option<String>,
+) -> Result<(), ApiError> {
+    if tenant_id.is_some() {
+        return Err(ApiError::invalid(
+            "The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again.",
+        ));
+    }
+    if durable_name.is_some() {
+        return Err(ApiError::invalid(
+            "The invoked function is not enabled with durable configuration. Remove the durable execution name from your request and try again.",
+        ));
+    }
+    Ok(())
+}
+
+/// Decodes the client context: base64 of JSON.
+fn client_context(encoded: &str) -> Result<String, ApiError> {
+    if encoded.len() > CLIENT_CONTEXT_BYTES_MAX {
+        return Err(ApiError::new(
+            ErrorCode::InvalidRequestContent,
+            format!("Client context must be no more than {CLIENT_CONTEXT_BYTES_MAX} bytes."),
+        ));
+    }
+    let invalid = || {
+        ApiError::new(
+            ErrorCode::InvalidRequestContent,
+            "Client context must be a valid Base64-encoded JSON object.",
+        )
+    };
+    let decoded = STANDARD.decode(encoded).map_err(|_| invalid())?;
+    let text = String::from_utf8(decoded).map_err(|_| invalid())?;
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
+        // It travels on in a header, which takes no line ends.
+        Ok(object) if text.contains(['\r', '\n']) => {
+            serde_json::to_string(&object).map_err(|_| invalid())
+        }
+        Ok(_) => Ok(text),
+        Err(_) => Err(invalid()),
+    }
+}
+
+/// Uniform in `0.0..1.0`, from bits of the id that are random.
+fn draw(seed: Uuid) -> f64 {
+    let bits = seed.as_u128() as u64 & ((1 << 53) - 1);
+    bits as f64 / (1_u64 << 53) as f64
+}
+
+fn answer_of(
+    reply: Reply,
+    request: &RequestId,
+    version: Version,
+    start: Start,
+    trace: &Trace,
+) -> Response<Bytes> {
+    let (body, failed, content_type) = match reply.outcome {
+        Outcome::Response { content_type, body } => (body, false, content_type),
+        Outcome::FunctionError { body, .. } => (body, true, None),
+        Outcome::Fault(fault) => (fault.payload(request), true, None),
+    };
+    let mut response = answer(StatusCode::OK, version, trace, body);
+    let headers = response.headers_mut();
+    let content_type = content_type.and_then(|kind| HeaderValue::try_from(kind).ok());
+    headers
+        .insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/json")));
+    if failed {
+        headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
+    }
+    if let Some(tail) = reply.log_tail {
+        put(headers, LOG_RESULT, STANDARD.encode(tail));
+    }
+    put(headers, SERVER_TIMING, timing(start, reply.handler));
+    response
+}
+
+/// What every answer of an invocation has.
+fn answer(status: StatusCode, version: Version, trace: &Trace, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.reserve(10);
+    let version = match version {
+        Version::Latest => HeaderValue::from_static("$LATEST"),
+        Version::Number(number) => HeaderValue::from(number),
+    };
+    headers.insert(EXECUTED_VERSION, version);
+    headers.insert(REMAPPED_LENGTH, HeaderValue::from_static("0"));
+    put(headers, TRACE_ID, trace.answer.clone());
+    response
+}
+
+/// Milliseconds, in the standard's form. Making an environment is named only
+/// when this call waited for one.
+fn timing(start: Start, handler: Duration) -> String {
+    let ms = |took: Duration| took.as_secs_f64() * 1e3;
+    let mut text = String::with_capacity(96);
+    if let Start::Cold(Timings { placed, sandbox, init }) = start {
+        // Writing into a string cannot fail.
+        let _ = write!(
+            text,
+            "placed;dur={:.3}, sandbox;dur={:.3}, init;dur={:.3}, ",
+            ms(placed),
+            ms(sandbox),
+            ms(init)
+        );
+    }
+    let _ = write!(text, "handler;dur={:.3}", ms(handler));
+    text
+}
+
+/// A value that no header can hold is left out.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use lamu_model::Fault;
+
+    use super::*;
+
+    fn trace() -> Trace {
+        Trace::of(None, Uuid::from_u128(7), 1)
+    }
+
+    fn reply(outcome: Outcome) -> Reply {
+        Reply { outcome, log_tail: None, handler: Duration::from_micros(1_500) }
+    }
+
+    fn shown(outcome: Outcome, start: Start) -> Response<Bytes> {
+        answer_of(reply(outcome), &RequestId::new("r-1"), Version::Number(3), start, &trace())
+    }
+
+    #[test]
+    fn a_response_carries_the_functions_bytes_and_who_ran() {
+        let body = Bytes::from_static(b"\"hi\"");
+        let answer = shown(Outcome::Response { content_type: None, body }, Start::Warm);
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.body(), "\"hi\"");
+        assert_eq!(answer.headers()[EXECUTED_VERSION], "3");
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(answer.headers()[REMAPPED_LENGTH], "0");
+        assert_eq!(answer.headers()[SERVER_TIMING], "handler;dur=1.500");
+        assert!(!answer.headers().contains_key(FUNCTION_ERROR));
+    }
+
+    #[test]
+    fn a_failed_function_is_a_success_of_the_platform() {
+        let body = Bytes::from_static(b"{}");
+        let error = Outcome::FunctionError { error_type: "E".into(), body };
+        for outcome in [error, Outcome::Fault(Fault::timeout(3.0))] {
+            let answer = shown(outcome, Start::Warm);
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert_eq!(answer.headers()[FUNCTION_ERROR], "Unhandled");
+        }
+    }
+
+    #[test]
+    fn a_cold_start_shows_its_parts() {
+        let timings = Timings {
+            placed: Duration::from_micros(20),
+            sandbox: Duration::from_millis(1),
+            init: Duration::from_millis(30),
+        };
+        assert_eq!(
+            timing(Start::Cold(timings), Duration::from_millis(2)),
+            "placed;dur=0.020, sandbox;dur=1.000, init;dur=30.000, handler;dur=2.000"
+        );
+    }
+
+    #[test]
+    fn a_client_context_is_base64_of_an_object() {
+        let encode = |text: &str| STANDARD.encode(text);
+        assert_eq!(client_context(&encode("{\"custom\":{}}")).unwrap(), "{\"custom\":{}}");
+        assert_eq!(client_context(&encode("{\n\"a\":1}")).unwrap(), "{\"a\":1}");
+        for bad in ["!", &encode("[]"), &encode("nonsense"), &"A".repeat(3_584)] {
+            let error = client_context(bad).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidRequestContent);
+        }
+    }
+
+    #[test]
+    fn draws_are_uniform_enough_to_split_calls() {
+        let below = (0..10_000).filter(|_| draw(Uuid::new_v4()) < 0.2).count();
+        assert!((1_800..2_200).contains(&below), "{below}");
+    }
+}

@@ -1,0 +1,396 @@
+//! One request to its answer: who calls, which operation, and the checks that
+//! come before any operation.
+//!
+//! An invocation is served where its connection is; an operation of the
+//! control plane runs in a task of its own, so that a client that goes away
+//! does not stop it half way.
+//!
+//! Not here: connections (`listener`), what an operation does (`operations`,
+//! `invoke`, `logs`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use chrono::Utc;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use lamu_api::sigv4::RequestParts;
+use lamu_api::{ApiError, Input, Operation, Route};
+use lamu_link::LogsHandle;
+use lamu_model::RequestId;
+use lamu_store::Packages;
+use uuid::Uuid;
+
+use crate::answer::Answer;
+use crate::body::{self, BodyError, Budget, Received};
+use crate::browser::{OwnNames, Signs};
+use crate::code_link;
+use crate::config::RenderMetrics;
+use crate::error;
+use crate::function::refusal::Refusal;
+use crate::identity::Identities;
+use crate::invoke::{Invocation, Invoker};
+use crate::logs;
+use crate::operations::{Ask, Control};
+use crate::stats::{Counted, FrontendStats};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+
+/// Bytes of an upload are in memory as body, as JSON and as zip.
+const UPLOAD_COPIES: u64 = 3;
+
+/// Everything a request may need.
+pub struct Service {
+    pub identities: Identities,
+    pub own: OwnNames,
+    pub control: Arc<Control>,
+    pub invoker: Invoker,
+    pub logs: LogsHandle,
+    pub packages: Arc<dyn Packages>,
+    pub budget: Budget,
+    pub stats: Arc<FrontendStats>,
+    pub render_metrics: RenderMetrics,
+    /// What `/readyz` says.
+    pub ready: AtomicBool,
+}
+
+/// A request as it was read, without its body.
+struct Read {
+    parts: Parts,
+    request: RequestId,
+    seed: Uuid,
+}
+
+impl Read {
+    fn path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    fn query(&self) -> &str {
+        self.parts.uri.query().unwrap_or_default()
+    }
+
+    fn host(&self) -> Option<&str> {
+        let header = self.parts.headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
+        header.or_else(|| self.parts.uri.authority().map(|authority| authority.as_str()))
+    }
+
+    fn signed(&self) -> RequestParts<'_> {
+        RequestParts {
+            method: self.parts.method.as_str(),
+            path: self.path(),
+            query: self.query(),
+            headers: &self.parts.headers,
+            authority: self.parts.uri.authority().map(|authority| authority.as_str()),
+        }
+    }
+}
+
+/// Answers a request, whatever is wrong with it.
+pub async fn serve<B>(
+    service: &Arc<Service>,
+    request: http::Request<B>,
+    peer: SocketAddr,
+) -> Response<Answer>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let seed = Uuid::new_v4();
+    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id: &str = seed.hyphenated().encode_lower(&mut id);
+    let (parts, body) = request.into_parts();
+    let read = Read { parts, request: RequestId::new(id), seed };
+    let (counted, mut response) = service.clone().route(read, body, peer).await;
+    service.stats.count(counted, response.status().as_u16());
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+impl Service {
+    async fn route<B>(
+        self: Arc<Self>,
+        read: Read,
+        body: B,
+        peer: SocketAddr,
+    ) -> (Counted, Response<Answer>)
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let get = read.parts.method == Method::GET || read.parts.method == Method::HEAD;
+        match read.path() {
+            "/healthz" if get => return (Counted::Other, text(StatusCode::OK, "ok\n")),
+            "/readyz" if get => {
+                let (status, said) = match self.ready.load(Ordering::Relaxed) {
+                    true => (StatusCode::OK, "ready\n"),
+                    false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+                };
+                return (Counted::Other, text(status, said));
+            }
+            _ => {}
+        }
+        if let Err(error) = self.check_sender(&read, peer) {
+            return (Counted::Other, whole(error.respond()));
+        }
+        if get && read.path() == "/metrics" {
+            let metrics = self.stats.render() + &(self.render_metrics)();
+            return (Counted::Other, text(StatusCode::OK, metrics));
+        }
+        if get && read.path().starts_with(code_link::PATH) {
+            return (Counted::Other, self.code(&read).await);
+        }
+        if read.path() == "/"
+            && read.parts.method == Method::POST
+            && let Some(target) = read.parts.headers.get(TARGET)
+        {
+            let target = target.to_str().unwrap_or_default().to_owned();
+            return (Counted::Logs, self.logs(&read, &target, body).await);
+        }
+        self.lambda(read, body).await
+    }
+
+    /// Without keys only programs of this host are served.
+    fn check_sender(&self, read: &Read, peer: SocketAddr) -> Result<(), ApiError> {
+        if self.identities.verifies() {
+            return Ok(());
+        }
+        if !peer.ip().to_canonical().is_loopback() {
+            return Err(error::of_browser(
+                "Requests from other hosts need signatures; configure keys to serve them.",
+            ));
+        }
+        let header = |name: &HeaderName| {
+            // What is not text is no sign of a friend.
+            read.parts.headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+        };
+        let signs = Signs {
+            host: read.host(),
+            origin: header(&ORIGIN),
+            sec_fetch_site: header(&FETCH_SITE),
+        };
+        self.own.check(&signs).map_err(|foreign| error::of_browser(&foreign.to_string()))
+    }
+
+    /// A package, for who has a link to it.
+    async fn code(&self, read: &Read) -> Response<Answer> {
+        let now_secs = u64::try_from(Utc::now().timestamp()).unwrap_or(0);
+        let digest = match self.control.links.open_link(read.path(), read.query(), now_secs) {
+            Ok(digest) => digest,
+            Err(bad) => return text(StatusCode::FORBIDDEN, format!("{bad}\n")),
+        };
+        match self.packages.size(&digest).await {
+            Ok(Some(bytes)) => {
+                let answer = Answer::package(self.packages.clone(), digest, bytes);
+                let mut response = Response::new(answer);
+                let zip = HeaderValue::from_static("application/zip");
+                response.headers_mut().insert(CONTENT_TYPE, zip);
+                response
+            }
+            Ok(None) => text(StatusCode::NOT_FOUND, "the package is gone\n"),
+            Err(error) => whole(error::of_refusal(Refusal::Packages(error)).respond()),
+        }
+    }
+
+    async fn logs<B>(&self, read: &Read, target: &str, body: B) -> Response<Answer>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let received = match body::read(body, logs::REQUEST_BYTES_MAX, &self.budget, 1).await {
+            Ok(received) => received,
+            Err(BodyError::TooLarge) => {
+                return text(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large\n");
+            }
+            Err(error) => return unread(error),
+        };
+        let now = Utc::now();
+        match self.identities.caller(&read.signed(), &received.bytes, "logs", now) {
+            Ok(caller) => whole(logs::answer(&self.logs, &caller, target, &received.bytes).await),
+            Err(error) => whole(error.respond()),
+        }
+    }
+
+    async fn lambda<B>(self: Arc<Self>, read: Read, body: B) -> (Counted, Response<Answer>)
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let route = match lamu_api::route(read.parts.method.as_str(), read.path(), read.query()) {
+            Ok(route) => route,
+            Err(error) => return (Counted::Other, whole(error.respond())),
+        };
+        let operation = route.operation;
+        let counted = Counted::Lambda(operation);
+        let copies = if operation == Operation::Invoke { 1 } else { UPLOAD_COPIES };
+        let received = body::read(body, operation.request_bytes_max(), &self.budget, copies).await;
+        let answered = match (operation, received) {
+            (_, Err(error @ (BodyError::Slow | BodyError::Broken))) => {
+                return (counted, unread(error));
+            }
+            // Whether the function exists is said before how large its event
+            // may be; but who asks must be known first.
+            (Operation::Invoke, Err(BodyError::TooLarge)) if !self.identities.verifies() => {
+                self.invoke(&route, &read, None).await
+            }
+            (_, Err(BodyError::TooLarge)) => Err(operation.too_large()),
+            (Operation::Invoke, Ok(received)) => self.invoke(&route, &read, Some(received)).await,
+            (_, Ok(received)) => {
+                drop(route);
+                self.control(read, received).await
+            }
+        };
+        (counted, whole(answered.unwrap_or_else(|error| error.respond())))
+    }
+
+    /// `received` is `None` when it was too large.
+    async fn invoke(
+        &self,
+        route: &Route<'_>,
+        read: &Read,
+        received: Option<Received>,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let now = Utc::now();
+        let (payload, _share) = match received {
+            Some(Received { bytes, share }) => (Some(bytes), share),
+            None => (None, None),
+        };
+        let body = payload.as_ref().map_or(&b""[..], |payload| payload);
+        let caller = self.identities.caller(&read.signed(), body, "lambda", now)?;
+        let head = lamu_api::invoke_head(route, read.query(), &read.parts.headers)?;
+        self.invoker
+            .invoke(Invocation {
+                operation: route.operation,
+                request: &read.request,
+                seed: read.seed,
+                caller: &caller,
+                head,
+                headers: &read.parts.headers,
+                payload,
+                now_secs: u64::try_from(now.timestamp()).unwrap_or(0),
+            })
+            .await
+    }
+
+    /// Runs to its end even if nobody waits for it any more.
+    async fn control(
+        self: Arc<Self>,
+        read: Read,
+        received: Received,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let running = tokio::spawn(async move {
+            let now = Utc::now();
+            let signed = read.signed();
+            let caller = self.identities.caller(&signed, &received.bytes, "lambda", now)?;
+            let route = lamu_api::route(signed.method, signed.path, signed.query)?;
+            let base = format!("http://{}", read.host().unwrap_or("localhost"));
+            let ask = Ask { operation: route.operation, caller, base, now };
+            let Received { bytes, share: _share } = received;
+            self.operate(&ask, &route, &read, bytes).await
+        });
+        running.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an operation ended badly");
+            Err(error::service())
+        })
+    }
+
+    async fn operate(
+        &self,
+        ask: &Ask,
+        route: &Route<'_>,
+        read: &Read,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let control = &*self.control;
+        let request = Unread { route, read, body };
+        macro_rules! run {
+            ($method:ident) => {{
+                let input = request.input()?;
+                respond(ask.operation, control.$method(ask, input).await)
+            }};
+        }
+        match ask.operation {
+            Operation::CreateFunction => run!(create_function),
+            Operation::GetFunction => run!(get_function),
+            Operation::GetFunctionConfiguration => run!(get_function_configuration),
+            Operation::ListFunctions => run!(list_functions),
+            Operation::UpdateFunctionCode => run!(update_function_code),
+            Operation::UpdateFunctionConfiguration => run!(update_function_configuration),
+            Operation::DeleteFunction => run!(delete_function),
+            Operation::PublishVersion => run!(publish_version),
+            Operation::ListVersionsByFunction => run!(list_versions_by_function),
+            Operation::CreateAlias => run!(create_alias),
+            Operation::GetAlias => run!(get_alias),
+            Operation::UpdateAlias => run!(update_alias),
+            Operation::DeleteAlias => run!(delete_alias),
+            Operation::ListAliases => run!(list_aliases),
+            Operation::PutFunctionConcurrency => run!(put_function_concurrency),
+            Operation::GetFunctionConcurrency => run!(get_function_concurrency),
+            Operation::DeleteFunctionConcurrency => run!(delete_function_concurrency),
+            Operation::ListTags => run!(list_tags),
+            Operation::TagResource => run!(tag_resource),
+            Operation::UntagResource => run!(untag_resource),
+            Operation::GetAccountSettings => run!(get_account_settings),
+            other => {
+                request.check()?;
+                Err(other.not_implemented())
+            }
+        }
+    }
+}
+
+/// A request of the control plane before it was held against the model.
+struct Unread<'a> {
+    route: &'a Route<'a>,
+    read: &'a Read,
+    body: Bytes,
+}
+
+impl Unread<'_> {
+    fn input<I: Input>(self) -> Result<I, ApiError> {
+        lamu_api::parse(self.route, self.read.query(), &self.read.parts.headers, self.body)
+    }
+
+    fn check(self) -> Result<(), ApiError> {
+        let headers = &self.read.parts.headers;
+        lamu_api::read(self.route, self.read.query(), headers, self.body).map(|_| ())
+    }
+}
+
+fn respond<O: lamu_api::Output>(
+    operation: Operation,
+    output: Result<O, Refusal>,
+) -> Result<Response<Bytes>, ApiError> {
+    lamu_api::respond(operation, output.map_err(error::of_refusal)?)
+}
+
+fn whole(response: Response<Bytes>) -> Response<Answer> {
+    response.map(|bytes| Answer::Whole(Some(bytes)))
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
+    let mut response = Response::new(Answer::Whole(Some(text.into())));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+/// A body that did not come leaves a connection that cannot go on.
+fn unread(error: BodyError) -> Response<Answer> {
+    let (status, what) = match error {
+        BodyError::Slow => {
+            (StatusCode::REQUEST_TIMEOUT, "The request body did not arrive in time.")
+        }
+        BodyError::Broken | BodyError::TooLarge => {
+            (StatusCode::BAD_REQUEST, "The request body could not be read.")
+        }
+    };
+    let mut response = whole(error::of_body(what).respond());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

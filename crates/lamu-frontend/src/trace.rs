@@ -1,0 +1,85 @@
+//! The X-Ray trace header of an invocation: the caller's, or a new one.
+//!
+//! Not here: sampling by rule. Nobody collects segments, so a call that its
+//! caller did not sample stays unsampled.
+
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
+/// Longer than any header with lineage; a longer one is a stranger's text.
+const LENGTH_MAX: usize = 1_024;
+
+/// What the function sees and what the caller is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// `Root=…;Parent=…;Sampled=…`
+    pub header: String,
+    /// `root=…;sampled=…`
+    pub answer: String,
+}
+
+impl Trace {
+    /// Adopts the caller's trace if it names one. `seed` is random, `now_secs`
+    /// seconds since the epoch.
+    pub fn of(given: Option<&str>, seed: Uuid, now_secs: u64) -> Trace {
+        if let Some(given) = given.filter(|given| given.len() <= LENGTH_MAX)
+            && let Some(root) = part(given, "Root")
+        {
+            let sampled = part(given, "Sampled").filter(|sampled| *sampled == "1").unwrap_or("0");
+            let answer = format!("root={root};sampled={sampled}");
+            return Trace { header: given.to_owned(), answer };
+        }
+        let bits = seed.as_u128();
+        let (high, low) = ((bits >> 32) & ((1 << 96) - 1), bits as u64);
+        let now = now_secs as u32;
+        let mut header = String::with_capacity(96);
+        let mut answer = String::with_capacity(52);
+        // Writing into a string cannot fail.
+        let _ = write!(
+            header,
+            "Root=1-{now:08x}-{high:024x};Parent={:016x};Sampled=0",
+            low.rotate_left(29)
+        );
+        let _ = write!(answer, "root=1-{now:08x}-{high:024x};sampled=0");
+        Trace { header, answer }
+    }
+}
+
+fn part<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    header
+        .split(';')
+        .filter_map(|part| part.trim().split_once('='))
+        .find(|(key, value)| *key == name && !value.is_empty())
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_trace_is_adopted() {
+        let given = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
+        let trace = Trace::of(Some(given), Uuid::from_u128(1), 0);
+        assert_eq!(trace.header, given);
+        assert_eq!(trace.answer, "root=1-5759e988-bd862e3fe1be46a994272793;sampled=1");
+    }
+
+    #[test]
+    fn without_one_a_trace_begins() {
+        let seed = Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef);
+        for given in [None, Some("Parent=1"), Some("")] {
+            let trace = Trace::of(given, seed, 0x6000_0000);
+            assert_eq!(
+                trace.answer, "root=1-60000000-0123456789ab4def81234567;sampled=0",
+                "{given:?}"
+            );
+            assert!(trace.header.starts_with("Root=1-60000000-0123456789ab4def81234567;Parent="));
+            assert_eq!(
+                trace.header.len(),
+                "Root=1-8-24".len() - 3 + 8 + 24 + ";Parent=".len() + 16 + ";Sampled=0".len()
+            );
+        }
+    }
+}
