@@ -21,6 +21,7 @@ mod instance;
 mod landlock;
 mod machines;
 mod network;
+mod refill;
 mod report;
 mod root;
 mod seccomp;
@@ -170,6 +171,11 @@ impl ProcessDriver {
     /// What this host lets us enforce, and what not and why.
     pub fn report(&self) -> &Report {
         &self.inner.report
+    }
+
+    /// The helper process whose children the sandboxes are.
+    pub fn spawner_pid(&self) -> u32 {
+        self.inner.spawner().pid()
     }
 
     /// Ends all machines, and returns when nothing of them is left.

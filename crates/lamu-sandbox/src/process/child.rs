@@ -88,6 +88,15 @@ impl Child<'_> {
     /// A thread that moves itself takes no lock that all forks of the host
     /// share; being moved by its parent had a tail of milliseconds.
     fn join_cgroups(&self) -> Result<(), Failure> {
+        // Should lamu run in a class above user code, this is where it ends;
+        // a real-time task could not even join.
+        // SAFETY: the structure outlives the call; the rest takes numbers.
+        unsafe {
+            let plain = libc::sched_param { sched_priority: 0 };
+            sys::check(libc::sched_setscheduler(0, libc::SCHED_OTHER, &plain) as c_long)
+                .at("leave lamu's scheduling class")?;
+            libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        }
         for tasks in self.tasks {
             // SAFETY: one byte from a live buffer.
             sys::check(unsafe { libc::write(tasks.as_raw_fd(), c"0".as_ptr().cast(), 1) } as c_long)

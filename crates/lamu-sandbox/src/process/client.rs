@@ -68,6 +68,10 @@ impl Spawner {
         Ok(Spawner { control: Some(control), process: Mutex::new(process), landlock_abi })
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).id()
+    }
+
     pub fn landlock_abi(&self) -> u32 {
         self.landlock_abi
     }

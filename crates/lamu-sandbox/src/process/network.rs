@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use lamu_model::AccountId;
 use tokio::sync::oneshot;
 
+use super::refill::{self, Next};
 use super::sys;
 
 /// Made ahead: a burst of starts on every core while the maker catches up.
@@ -132,22 +133,23 @@ impl Maker {
     }
 
     fn run(&self, inbox: Receiver<Work>) {
-        while let Ok(work) = inbox.recv() {
-            match work {
-                Work::Make(reply) => {
+        let mut failed = false;
+        loop {
+            let ready = lock(&self.shared.fresh).len();
+            match refill::next(&inbox, ready, FRESH_MAX, failed) {
+                Next::End => return,
+                Next::Work(Work::Refill) => failed = false,
+                Next::Work(Work::Make(reply)) => {
                     let _ = reply.send(self.make());
                 }
-                Work::Return(account, fd) => self.take_back(account, fd),
-                Work::Refill => {}
-            }
-            while lock(&self.shared.fresh).len() < FRESH_MAX {
-                match self.make() {
+                Next::Work(Work::Return(account, fd)) => self.take_back(account, fd),
+                Next::MakeOne => match self.make() {
                     Ok(fd) => lock(&self.shared.fresh).push_back(fd),
                     Err(error) => {
                         tracing::warn!(%error, "could not make a network namespace ahead");
-                        break;
+                        failed = true;
                     }
-                }
+                },
             }
         }
     }

@@ -81,8 +81,12 @@ impl Spawner {
 
     fn set_up(control: OwnedFd) -> Result<Spawner, Failure> {
         // A Ctrl-C at lamu's terminal is lamu's to handle.
-        // SAFETY: takes nothing; failing (we lead a group already) is fine.
-        unsafe { libc::setsid() };
+        // SAFETY: failing (we lead a group already) is fine; the name is a
+        // live string.
+        unsafe {
+            libc::setsid();
+            libc::prctl(libc::PR_SET_NAME, c"lamu-spawner".as_ptr());
+        }
         let mut buffer = vec![0; PACKET_BYTES_MAX];
         let Packet { bytes, mut files } =
             sys::receive_packet(control.as_fd(), &mut buffer).at("receive the set-up")?;

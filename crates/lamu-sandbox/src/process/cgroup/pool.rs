@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use super::super::refill::{self, Next};
 use super::{Cgroup, Layout};
 
 /// Enough for a burst of starts on every core while the maker catches up; an
@@ -55,20 +56,24 @@ impl CgroupPool {
         let maker =
             std::thread::Builder::new().name("lamu-cgroup-make".into()).spawn(move || {
                 let create = || Cgroup::create(&layout, next.fetch_add(1, Ordering::Relaxed));
-                while let Ok(request) = wanted.recv() {
-                    if let Some(reply) = request
-                        && let Err(Ok(unwanted)) = reply.send(create())
-                    {
-                        let _ = spare.send((unwanted, None));
-                    }
-                    while lock(&filled).len() < READY_MAX {
-                        match create() {
+                let mut failed = false;
+                loop {
+                    let ready = lock(&filled).len();
+                    match refill::next(&wanted, ready, READY_MAX, failed) {
+                        Next::End => return,
+                        Next::Work(None) => failed = false,
+                        Next::Work(Some(reply)) => {
+                            if let Err(Ok(unwanted)) = reply.send(create()) {
+                                let _ = spare.send((unwanted, None));
+                            }
+                        }
+                        Next::MakeOne => match create() {
                             Ok(cgroup) => lock(&filled).push_back(cgroup),
                             Err(error) => {
                                 tracing::warn!(%error, "could not make a cgroup ahead");
-                                break;
+                                failed = true;
                             }
-                        }
+                        },
                     }
                 }
             })?;
