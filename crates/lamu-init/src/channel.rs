@@ -24,6 +24,8 @@ const KEPT_BYTES: usize = 32 << 10;
 pub struct Channel {
     pub stream: UnixStream,
     frames: FrameBuffer,
+    /// What `frames` may have grown to since it was made.
+    framed: usize,
     output: Vec<u8>,
     sent: usize,
 }
@@ -31,7 +33,7 @@ pub struct Channel {
 impl Channel {
     pub fn new(stream: UnixStream) -> io::Result<Channel> {
         stream.set_nonblocking(true)?;
-        Ok(Channel { stream, frames: FrameBuffer::new(), output: Vec::new(), sent: 0 })
+        Ok(Channel { stream, frames: FrameBuffer::new(), framed: 0, output: Vec::new(), sent: 0 })
     }
 
     /// Reads once; the end of the stream is an error.
@@ -40,6 +42,7 @@ impl Channel {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.frames.extend(&scratch[..count]);
+                self.framed += count;
                 Ok(())
             }
             Err(error) if retry(&error) => Ok(()),
@@ -50,10 +53,16 @@ impl Channel {
     /// The next whole message that was read.
     pub fn next(&mut self) -> io::Result<Option<ToInit>> {
         let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        match self.frames.next().map_err(malformed)? {
-            None => Ok(None),
-            Some((kind, fields)) => ToInit::decode(kind, fields).map(Some).map_err(malformed),
+        if let Some((kind, fields)) = self.frames.next().map_err(malformed)? {
+            return ToInit::decode(kind, fields).map(Some).map_err(malformed);
         }
+        const EMPTY: usize = 4;
+        if self.framed > KEPT_BYTES && self.frames.wants() == EMPTY {
+            // One large event does not keep its memory for ever.
+            self.frames = FrameBuffer::new();
+            self.framed = 0;
+        }
+        Ok(None)
     }
 
     /// Appends a message; it leaves with the next [`Channel::flush`].

@@ -54,6 +54,8 @@ pub struct Environment {
     start: Option<Start>,
     pub(crate) phase: Phase,
     process: Option<Process>,
+    /// A runtime was started before, of which something may be left.
+    used: bool,
     outputs: [Option<Output>; 3],
     pub(crate) direct: Option<Direct>,
     pub(crate) connections: Vec<Option<Connection>>,
@@ -126,6 +128,7 @@ impl Environment {
             start: None,
             phase: Phase::Absent,
             process: None,
+            used: false,
             outputs: [None, None, None],
             direct: None,
             connections: Vec::new(),
@@ -307,8 +310,7 @@ impl Environment {
 
     /// Ends what is left of an earlier runtime, and forgets it.
     fn clear_away(&mut self) {
-        // Nothing was ever started, so there is nobody to look for.
-        if self.process.is_some() || self.outputs.iter().any(Option::is_some) {
+        if std::mem::replace(&mut self.used, true) {
             sys::end_all_others();
         }
         self.drain_outputs(Last::OfProcess);
@@ -316,13 +318,13 @@ impl Environment {
         self.direct = None;
         self.connections.clear();
         self.parked.clear();
+        self.resumed.clear();
         self.process = None;
         self.last_id = None;
         self.phase = Phase::Absent;
     }
 
     fn reset(&mut self) {
-        sys::end_all_others();
         self.clear_away();
         self.invoke = None;
         self.channel.push(&FromInit::ResetDone);

@@ -463,4 +463,29 @@ mod tests {
             chunked(format!("80\r\n{}\r\n0\r\n\r\n", "a".repeat(128)).as_bytes(), 7).unwrap();
         assert!(body.complete() && body.overflowed && body.bytes.is_empty());
     }
+
+    /// Every prefix, single-byte change and doubling of typical requests is
+    /// parsed or refused, never more.
+    #[test]
+    fn damaged_requests_never_panic() {
+        let request = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+                        5;a=b\r\nhello\r\n0\r\nLambda-Runtime-Function-Error-Type: E\r\n\r\n";
+        let mut cases: Vec<Vec<u8>> =
+            (0..request.len()).map(|cut| request[..cut].to_vec()).collect();
+        for at in 0..request.len() {
+            for value in [0, b'\n', b'\r', b':', b' ', b'f', 127, 255] {
+                let mut damaged = request.to_vec();
+                damaged[at] = value;
+                cases.push(damaged);
+            }
+        }
+        cases.push(request.repeat(2));
+        for case in cases {
+            if let Ok(Some((head, length))) = parse_head(&case, &mut 0) {
+                let mut body = Body::new(head.framing, 16);
+                let rest = &case[length..];
+                assert!(body.feed(rest).is_err() || body.bytes.len() <= 16);
+            }
+        }
+    }
 }

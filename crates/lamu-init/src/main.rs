@@ -27,6 +27,7 @@ mod connection;
 mod direct;
 mod environment;
 mod http;
+mod json;
 mod logs;
 mod output;
 mod serve;

@@ -17,6 +17,7 @@ use crate::connection::{Connection, Request, Stage, Status, retry};
 use crate::direct::{self, Said};
 use crate::environment::{Caller, Direct, Environment, token};
 use crate::http::{self, BadRequest, Body};
+use crate::json;
 use crate::output::Last;
 use crate::state::{Phase, Refused, Report};
 
@@ -24,9 +25,19 @@ use crate::state::{Phase, Refused, Report};
 /// room for clients that open one per call and forget to close it.
 const CONNECTIONS_MAX: usize = 64;
 
+/// Connections taken in one turn, so that a flood of them delays the others
+/// by one turn only.
+const ACCEPTS_MAX: usize = 16;
+
+/// An error body of this type carries the X-Ray cause in a member of its own,
+/// which callers do not get to see (execution-environment, section 1).
+const ERROR_WITH_CAUSE: &str = "application/vnd.aws.lambda.error.cause+json";
+const ERROR_MEMBERS: [&str; 3] = ["errorMessage", "errorType", "stackTrace"];
+
 impl Environment {
     pub(crate) fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        for _ in 0..ACCEPTS_MAX {
+            let Ok((stream, _)) = self.listener.accept() else { return };
             let open = self.connections.iter().flatten().count();
             if open >= CONNECTIONS_MAX && !self.close_idlest() {
                 // All are in use; the newcomer sees its connection closed.
@@ -204,7 +215,8 @@ impl Environment {
     fn begin(&mut self, request: &Request) -> Result<(), Answer> {
         match &request.call {
             Call::Response { id } => {
-                if !request.streaming() && request.head.response_mode.is_some() {
+                let mode = request.head.response_mode.as_deref().unwrap_or_default();
+                if !request.streaming() && !mode.is_empty() {
                     return Err(Answer::invalid_response_mode());
                 }
                 self.begin_report(Report::Response, Some(id)).map_err(Answer::refused)
@@ -263,8 +275,10 @@ impl Environment {
                 Answer::accepted()
             }
             Call::Error { id } => {
-                let error_type = api::error_type(head.error_type.as_deref());
-                self.finish_error(&id, &error_type, body.bytes);
+                let error_type = head.error_type.as_deref().unwrap_or_default();
+                let has_cause = head.content_type.as_deref() == Some(ERROR_WITH_CAUSE);
+                let without = has_cause.then(|| json::keep_members(&body.bytes, &ERROR_MEMBERS));
+                self.finish_error(&id, error_type, without.flatten().unwrap_or(body.bytes));
                 Answer::accepted()
             }
             Call::InitError => {

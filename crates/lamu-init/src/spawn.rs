@@ -216,7 +216,8 @@ impl Child<'_> {
             }
             // All of ours close on exec already; this is the second lock.
             let first = self.fds.iter().rposition(|&fd| fd >= 0).map_or(3, |last| last + 1);
-            libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            let (last, flags) = (u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize);
+            libc::syscall(libc::SYS_close_range, first, last, flags);
 
             limit(libc::RLIMIT_CORE, 0)?;
             limit(libc::RLIMIT_NOFILE, self.open_files_max)?;
@@ -224,7 +225,7 @@ impl Child<'_> {
 
             // The bounding set goes first, while there is a right to do so.
             for capability in 0..64 {
-                if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 {
+                if !sys::prctl(libc::PR_CAPBSET_DROP, capability, 0) {
                     break;
                 }
             }
@@ -235,11 +236,11 @@ impl Child<'_> {
                 done(libc::setresgid(gid, gid, gid))?;
                 done(libc::setresuid(uid, uid, uid))?;
             }
-            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+            sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as _, 0);
             drop_capabilities();
-            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0);
             if self.ends_with_init {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+                sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0);
             }
             done(libc::chdir(self.cwd.as_ptr()))?;
 

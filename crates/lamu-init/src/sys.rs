@@ -112,11 +112,12 @@ pub fn set_close_on_exec(fd: RawFd) -> io::Result<()> {
 /// A process that nobody inside the sandbox may trace or read, that adopts
 /// orphans, and whose allocator gives large buffers back at once.
 pub fn settle() {
-    // SAFETY: no pointers. Both are refused only by very old kernels, where
-    // nothing better could be done.
+    // Both are refused only by very old kernels, where nothing better could
+    // be done.
+    prctl(libc::PR_SET_DUMPABLE, 0, 0);
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
+    // SAFETY: numbers only, and the process has one thread.
     unsafe {
-        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         // A fixed threshold: glibc would raise it after the first large body
         // and keep such memory from then on.
         #[cfg(target_env = "gnu")]
@@ -126,6 +127,13 @@ pub fn settle() {
             libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
+}
+
+/// Those operations that take numbers only. Whether it was done.
+pub fn prctl(operation: libc::c_int, first: libc::c_ulong, second: libc::c_ulong) -> bool {
+    const NONE: libc::c_ulong = 0;
+    // SAFETY: no pointers, and every argument has the kernel's width.
+    unsafe { libc::prctl(operation, first, second, NONE, NONE) >= 0 }
 }
 
 /// One ended child, if there is one; `Err` when there are no children.

@@ -92,6 +92,22 @@ fn an_error_reaches_the_host_untouched_but_for_its_type() {
 }
 
 #[test]
+fn the_cause_of_an_error_is_kept_from_the_caller() {
+    let mut init = Init::boot();
+    let mut http = init.start_scripted().connect();
+    http.ask_next();
+    init.expect_ready();
+    init.invoke("r-1", b"{}");
+    http.answer();
+    let headers = "Content-Type: application/vnd.aws.lambda.error.cause+json\r\n";
+    let body = r#"{"errorMessage":"m","errorType":"T","stackTrace":[],"errorCause":{"x":1}}"#;
+    let answer = http.call("POST", &format!("{INVOCATION}/r-1/error"), headers, body);
+    assert_eq!(answer.status, 202);
+    let expected = r#"{"errorMessage":"m","errorType":"T","stackTrace":[]}"#;
+    assert_eq!(init.expect_failure("r-1").1, expected);
+}
+
+#[test]
 fn calls_out_of_order_are_refused_and_change_nothing() {
     let mut init = Init::boot();
     let runtime = init.start_scripted();

@@ -31,10 +31,30 @@ pub struct Init {
 impl Init {
     /// Starts init and takes its hello.
     pub fn boot() -> Init {
+        Init::boot_under(&[])
+    }
+
+    /// The same as the first process of a namespace of its own; `None` where
+    /// this user may not make one.
+    pub fn boot_as_pid_one() -> Option<Init> {
+        let way = ["unshare", "--user", "--map-root-user", "--pid", "--fork"];
+        let way = [&way[..], &["--kill-child", "--mount-proc"]].concat();
+        let works = Process::new(way[0]).args(&way[1..]).arg("true").status();
+        if !works.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: cannot make a pid namespace here");
+            return None;
+        }
+        Some(Init::boot_under(&way))
+    }
+
+    fn boot_under(way: &[&str]) -> Init {
         let (ours, theirs) = UnixStream::pair().expect("socket pair");
         let fd = theirs.as_raw_fd();
-        let mut command = Process::new(env!("CARGO_BIN_EXE_lamu-init"));
-        command.env_clear().env("LAMU_INIT_PORT", "0").stdin(Stdio::null());
+        let binary = std::env::var("LAMU_INIT");
+        let binary = binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_lamu-init"));
+        let words = [way, &[binary]].concat();
+        let mut command = Process::new(words[0]);
+        command.args(&words[1..]).env("LAMU_INIT_PORT", "0").stdin(Stdio::null());
         // SAFETY: dup2 and fcntl may be called between fork and exec.
         unsafe {
             command.pre_exec(move || {
