@@ -162,42 +162,30 @@ impl Admission {
             Some(function) => function,
             None => self.account(account, region).function(function),
         };
-        let limit = self.limits.concurrency;
-        let account = &function.account;
         let reserved = u32::try_from(function.reserved.load(Ordering::Relaxed)).ok();
-        let (from, rate, concurrency) = match reserved {
-            Some(reserved) => {
-                if !take_below(&function.in_use, reserved) {
-                    return Err(Throttle::of(
-                        ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded,
-                    ));
-                }
-                account.in_use.take();
-                (Source::Reservation, &function.rate, reserved)
-            }
-            None => {
-                let pool = limit.saturating_sub(account.reserved_sum.load(Ordering::Relaxed));
-                if !account.in_use.take_from_pool(pool, limit) {
-                    return Err(Throttle::of(ThrottleReason::ConcurrentInvocationLimitExceeded));
-                }
-                function.in_use.fetch_add(1, Ordering::Relaxed);
-                (Source::Pool, &account.rate, limit)
-            }
+        let permit = match reserved {
+            Some(reserved) => Permit::reserved(function, reserved)?,
+            None => Permit::of_pool(function, self.limits.concurrency)?,
         };
         // From here on, leaving gives back.
-        let permit = Permit { function: function.clone(), from };
         if self.limits.rate == RateRule::TenPerConcurrency {
+            let function = &permit.function;
+            let (rate, concurrency, reason) = match reserved {
+                Some(reserved) => (
+                    &function.rate,
+                    reserved,
+                    ThrottleReason::ReservedFunctionInvocationRateLimitExceeded,
+                ),
+                None => (
+                    &function.account.rate,
+                    self.limits.concurrency,
+                    ThrottleReason::FunctionInvocationRateLimitExceeded,
+                ),
+            };
             let now = now.saturating_duration_since(self.began);
             let per_sec = concurrency.saturating_mul(REQUESTS_PER_SEC_PER_CONCURRENCY);
-            rate.take(now, per_sec).map_err(|wait| Throttle {
-                reason: match from {
-                    Source::Pool => ThrottleReason::FunctionInvocationRateLimitExceeded,
-                    Source::Reservation => {
-                        ThrottleReason::ReservedFunctionInvocationRateLimitExceeded
-                    }
-                },
-                retry_after_secs: Some(whole_secs(wait)),
-            })?;
+            rate.take(now, per_sec)
+                .map_err(|wait| Throttle { reason, retry_after_secs: Some(whole_secs(wait)) })?;
         }
         Ok(permit)
     }
@@ -277,6 +265,28 @@ impl Account {
 impl Throttle {
     fn of(reason: ThrottleReason) -> Throttle {
         Throttle { reason, retry_after_secs: None }
+    }
+}
+
+impl Permit {
+    fn reserved(function: Arc<Function>, reserved: u32) -> Result<Permit, Throttle> {
+        if !take_below(&function.in_use, reserved) {
+            return Err(Throttle::of(
+                ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded,
+            ));
+        }
+        function.account.in_use.take();
+        Ok(Permit { function, from: Source::Reservation })
+    }
+
+    fn of_pool(function: Arc<Function>, limit: u32) -> Result<Permit, Throttle> {
+        let account = &function.account;
+        let pool = limit.saturating_sub(account.reserved_sum.load(Ordering::Relaxed));
+        if !account.in_use.take_from_pool(pool, limit) {
+            return Err(Throttle::of(ThrottleReason::ConcurrentInvocationLimitExceeded));
+        }
+        function.in_use.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit { function, from: Source::Pool })
     }
 }
 
