@@ -55,6 +55,7 @@ impl FrameBuffer {
     }
 
     /// The next whole frame: its kind and fields, or `None` until more came.
+    #[expect(clippy::should_implement_trait, reason = "what it returns borrows from it")]
     pub fn next(&mut self) -> Result<Option<(u8, &[u8])>, Malformed> {
         let rest = &self.bytes[self.start..];
         let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };

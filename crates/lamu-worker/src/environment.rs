@@ -1,0 +1,619 @@
+//! One execution environment: the task that owns its machine and its channel
+//! to init, and serves one invocation at a time.
+//!
+//! ```text
+//!           made                  work                 /next
+//!  (boot) ------> Idle <------ thaw ------> Busy ----------------> Idle
+//!                  |  after a moment         | timeout, crash
+//!                  v                         v
+//!                Frozen                    Reset (the sandbox and /tmp stay;
+//!                                          the next invocation reruns Init)
+//! ```
+//!
+//! It ends when it is retired, when nobody holds a handle to it and nothing
+//! ever ran, or when the sandbox cannot be trusted; then the machine is gone
+//! before its slot is.
+//!
+//! Not here: what an invocation's messages mean (`invocation`), how the
+//! machine is made (`boot`), which environments there are (`worker`).
+
+mod boot;
+mod cell;
+mod channel;
+mod invocation;
+mod journal;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use lamu_guest::{Exit, FromInit, InitOutcome, InvokeRef, ToInit};
+use lamu_link::{BootError, Booted, EnvironmentHandle, InvokeError, Reply, WeakEnvironment, Work};
+use lamu_model::{InitPhase, Outcome, Report, ReportStatus, SandboxId, VersionSpec, WorkerId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::context::Context;
+
+pub(crate) use self::boot::{chain, unpack};
+pub(crate) use self::cell::Cell;
+
+use self::boot::Made;
+use self::cell::{Presence, State};
+use self::channel::{Channel, ChannelError};
+use self::invocation::{After, Invocation, Runtime, Step};
+use self::journal::{Journal, millis, now_ms};
+
+/// For init to end every process and say so. Beyond it the sandbox goes.
+const RESET_SECS_MAX: u64 = 5;
+/// For the driver to stop, wake or remove a machine.
+const DRIVER_SECS_MAX: u64 = 10;
+
+/// What the worker tells an environment. Only ever raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    Serve,
+    /// End when no invocation runs.
+    Retire,
+    /// End now.
+    End,
+}
+
+/// What an environment tells the worker. At most one `Ready`, one `Gone`, and
+/// one `Free` for each takeover by a manager.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Ready {
+        sandbox: SandboxId,
+        environment: WeakEnvironment,
+    },
+    /// The invocation that a new manager was told of as busy is over.
+    Free {
+        sandbox: SandboxId,
+    },
+    Gone {
+        sandbox: SandboxId,
+    },
+}
+
+/// All that an environment is born with.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub context: Arc<Context>,
+    pub sandbox: SandboxId,
+    pub spec: Arc<VersionSpec>,
+    pub reply: oneshot::Sender<Result<Booted, BootError>>,
+    pub orders: watch::Receiver<Order>,
+    pub cell: Arc<Cell>,
+    /// Bounded by what [`Event`] says.
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+/// The task's whole life.
+pub(crate) async fn live(birth: Birth) {
+    let Birth { context, sandbox, spec, mut reply, mut orders, cell, events } = birth;
+    let _gone = Gone { sandbox, events: events.clone() };
+    let mut presence = Presence::new(context.stats.clone());
+    let made = tokio::select! {
+        made = boot::make(&context, sandbox, &spec) => Some(made),
+        () = reply.closed() => None,
+        () = ordered(&mut orders) => None,
+    };
+    let made = match made {
+        Some(Ok(made)) => made,
+        Some(Err(error)) => {
+            context.stats.boot_failures.add(1);
+            debug!(%sandbox, %error, "boot failed");
+            destroy(&context, sandbox).await;
+            let _ = reply.send(Err(error));
+            return;
+        }
+        None => {
+            destroy(&context, sandbox).await;
+            let _ = reply.send(Err(BootError::Draining));
+            return;
+        }
+    };
+    context.stats.boots.add(1);
+    presence.enter(State::Idle);
+    let timings = made.timings;
+    info!(%sandbox, function = %spec.name, ?timings, "environment made");
+    let (handle, inbox) = EnvironmentHandle::new(sandbox, worker(&context));
+    let weak = handle.downgrade();
+    let mut environment = Environment {
+        first_init: (made.runtime == Runtime::Ready).then_some(timings.init),
+        made,
+        context,
+        sandbox,
+        spec,
+        cell,
+        presence,
+        inbox,
+        orders,
+        events,
+        weak: weak.clone(),
+        kept: None,
+        freezes: true,
+        freeze_at: Box::pin(sleep(Duration::ZERO)),
+        deadline: Box::pin(sleep(Duration::ZERO)),
+    };
+    let _ = environment.events.send(Event::Ready { sandbox, environment: weak });
+    if reply.send(Ok(Booted { environment: handle, timings })).is_ok() {
+        environment.serve().await;
+    }
+    environment.end().await;
+}
+
+struct Environment {
+    context: Arc<Context>,
+    sandbox: SandboxId,
+    spec: Arc<VersionSpec>,
+    made: Made,
+    cell: Arc<Cell>,
+    presence: Presence,
+    inbox: mpsc::Receiver<Work>,
+    orders: watch::Receiver<Order>,
+    events: mpsc::UnboundedSender<Event>,
+    weak: WeakEnvironment,
+    /// Held from the first invocation on, so that the environment outlives
+    /// the manager that asked for it.
+    kept: Option<EnvironmentHandle>,
+    /// Init's time, until an invocation has reported it.
+    first_init: Option<Duration>,
+    /// Cleared when the driver could not freeze.
+    freezes: bool,
+    freeze_at: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
+}
+
+/// What an idle environment woke up for.
+enum Wake {
+    Work(Box<Work>),
+    Freeze,
+    /// The runtime ended by itself.
+    Exited,
+    End,
+}
+
+/// Whether the environment goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    On,
+    Over,
+}
+
+impl Environment {
+    async fn serve(&mut self) {
+        if let Err(error) = self.context.driver.hold_cpu(self.sandbox) {
+            debug!(sandbox = %self.sandbox, error = chain(&error), "no CPU ceiling");
+        }
+        self.rest();
+        loop {
+            let life = match self.wake().await {
+                Wake::Work(work) => self.run(*work).await,
+                Wake::Freeze => self.freeze().await,
+                Wake::Exited => {
+                    debug!(sandbox = %self.sandbox, "the runtime ended while idle");
+                    self.first_init = None;
+                    self.reset().await
+                }
+                Wake::End => Life::Over,
+            };
+            if life == Life::Over {
+                return;
+            }
+        }
+    }
+
+    /// From now on it is idle.
+    fn rest(&mut self) {
+        if let Some(after) = self.context.config.freeze_after {
+            self.freeze_at.as_mut().reset(Instant::now() + after);
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let freezes = self.freezes
+            && self.context.config.freeze_after.is_some()
+            && self.presence.state() == State::Idle
+            && self.made.runtime == Runtime::Ready;
+        let Environment { inbox, orders, made, freeze_at, sandbox, .. } = self;
+        let ordered = std::pin::pin!(ordered(orders));
+        let mut ordered = ordered;
+        poll_fn(|cx| {
+            match inbox.poll_recv(cx) {
+                Poll::Ready(Some(work)) => return Poll::Ready(Wake::Work(Box::new(work))),
+                Poll::Ready(None) => return Poll::Ready(Wake::End),
+                Poll::Pending => {}
+            }
+            if ordered.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Wake::End);
+            }
+            while let Poll::Ready(message) = made.channel.poll_next(cx) {
+                match message {
+                    Ok(FromInit::Log { time_ms, record, .. }) => {
+                        made.journal.function(time_ms, &record);
+                    }
+                    Ok(FromInit::Exited(_)) if made.runtime == Runtime::Ready => {
+                        return Poll::Ready(Wake::Exited);
+                    }
+                    Ok(_) => {
+                        warn!(%sandbox, "init said something out of turn");
+                        return Poll::Ready(Wake::End);
+                    }
+                    Err(error) => {
+                        warn!(%sandbox, error = chain(&error), "lost init");
+                        return Poll::Ready(Wake::End);
+                    }
+                }
+            }
+            if freezes && freeze_at.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Wake::Freeze);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn run(&mut self, work: Work) -> Life {
+        let Work { call, lease, hold, reply } = work;
+        if self.cell.begin(lease.epoch).is_err() {
+            refuse(call, hold, reply);
+            return Life::On;
+        }
+        if self.kept.is_none() {
+            self.kept = self.weak.upgrade();
+        }
+        if self.presence.state() == State::Frozen && self.thaw().await == Life::Over {
+            self.inbox.close();
+            drop(lease);
+            refuse(call, hold, reply);
+            return Life::Over;
+        }
+        self.presence.enter(State::Busy);
+        self.context.stats.invocations.add(1);
+
+        let timeout = Duration::from_secs(u64::from(self.spec.timeout_secs));
+        let began = now();
+        let mut invocation =
+            Invocation::new(call.request.clone(), self.made.runtime, timeout, began);
+        self.made.journal.begin(call.tail);
+        if self.made.runtime == Runtime::Ready {
+            self.made.journal.start(&call.request, &call.arn);
+        } else {
+            // Init runs again inside this invocation; its time is not apart.
+            self.first_init = None;
+            self.context.stats.reruns.add(1);
+        }
+        self.made.channel.send_invoke(&InvokeRef {
+            request_id: call.request.as_str(),
+            deadline_ms: now_ms() + timeout.as_millis() as u64,
+            function_arn: call.arn.as_str(),
+            trace_id: call.trace_id.as_deref(),
+            client_context: call.client_context.as_deref(),
+            cognito_identity: call.cognito_identity.as_deref(),
+            tenant_id: call.tenant_id.as_deref(),
+            content_type: call.content_type.as_deref(),
+            body: &call.payload,
+        });
+        self.deadline.as_mut().reset(invocation.deadline().into());
+
+        let mut caller = Caller { reply: Some(reply), tail: call.tail };
+        let arn = call.arn;
+        drop(call.payload);
+        let after = loop {
+            let step = match self.hear(&mut invocation).await {
+                Heard::Step(step) => step,
+                // Nobody is told: the caller learns that the reply is lost.
+                Heard::End => {
+                    self.inbox.close();
+                    return Life::Over;
+                }
+            };
+            match step {
+                Step::Wait => {}
+                Step::Started => self.started(&invocation, &arn),
+                Step::Answered => {
+                    if !call.tail {
+                        caller.answer(&invocation, None);
+                        if let Some(handle) = &self.kept {
+                            handle.set_answered(true);
+                        }
+                    }
+                }
+                Step::Over(after) => break after,
+            }
+        };
+        let took = invocation.took(now());
+        // Before a reset begins the mark anew.
+        let used = self.context.driver.stats(self.sandbox).unwrap_or_default().memory_bytes_max;
+        if matches!(&invocation.rerun, Some((status, _)) if *status != ReportStatus::Success) {
+            self.started(&invocation, &arn);
+        }
+        if !call.tail {
+            caller.answer(&invocation, None);
+        }
+        let life = match after {
+            After::Serve => Life::On,
+            After::Reset => self.reset().await,
+            After::Destroy => Life::Over,
+        };
+        self.finish(&mut invocation, took, used);
+        if call.tail {
+            let tail = self.made.journal.take_tail();
+            caller.answer(&invocation, Some(tail));
+        }
+        if let Some(handle) = &self.kept {
+            handle.set_answered(false);
+        }
+        self.presence.enter(State::Idle);
+        if life == Life::Over {
+            self.inbox.close();
+        } else {
+            self.rest();
+        }
+        if self.cell.end() {
+            let _ = self.events.send(Event::Free { sandbox: self.sandbox });
+        }
+        // The invocation has ended: only now do its lease and its permit go.
+        drop((lease, hold));
+        life
+    }
+
+    /// The next step of the invocation. Log records are kept on the way.
+    async fn hear(&mut self, invocation: &mut Invocation) -> Heard {
+        let Environment { context, sandbox, made, deadline, orders, .. } = self;
+        let mut ended = std::pin::pin!(ended(orders));
+        poll_fn(|cx| {
+            while let Poll::Ready(message) = made.channel.poll_next(cx) {
+                match message {
+                    Ok(FromInit::Log { time_ms, record, .. }) => {
+                        made.journal.function(time_ms, &record);
+                        continue;
+                    }
+                    Ok(message) => {
+                        let oom =
+                            is_kill(&message) && starved(context, *sandbox, &mut made.oom_kills);
+                        let step = invocation.hear(message, now(), oom);
+                        return Poll::Ready(Heard::Step(step));
+                    }
+                    Err(error) => {
+                        let step = if matches!(error, ChannelError::Malformed(_)) {
+                            warn!(%sandbox, error = chain(&error), "init broke the protocol");
+                            invocation.distrust("init broke the protocol")
+                        } else if starved(context, *sandbox, &mut made.oom_kills) {
+                            invocation.starve()
+                        } else {
+                            warn!(%sandbox, error = chain(&error), "lost init");
+                            invocation.distrust("the sandbox ended")
+                        };
+                        return Poll::Ready(Heard::Step(step));
+                    }
+                }
+            }
+            if deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Heard::Step(invocation.expire()));
+            }
+            ended.as_mut().poll(cx).map(|()| Heard::End)
+        })
+        .await
+    }
+
+    /// The Init inside the invocation came to an end.
+    fn started(&mut self, invocation: &Invocation, arn: &lamu_model::Arn) {
+        if let Some((status, took)) = &invocation.rerun {
+            self.made.journal.init_done(InitPhase::Invoke, status, *took);
+            if *status == ReportStatus::Success {
+                self.context.stats.init_done(*took);
+            }
+        }
+        self.made.journal.start(invocation.request(), arn);
+        self.made.runtime = Runtime::Ready;
+    }
+
+    /// END and REPORT.
+    fn finish(&mut self, invocation: &mut Invocation, took: Duration, used_bytes: u64) {
+        let used_mib = used_bytes.div_ceil(1 << 20) as u32;
+        let counters = &self.context.stats;
+        if invocation.status != ReportStatus::Success {
+            counters.errors.add(1);
+        }
+        if invocation.status == ReportStatus::Timeout {
+            counters.timeouts.add(1);
+        }
+        let produced_bytes = match &invocation.outcome {
+            Some(Outcome::Response { body, .. } | Outcome::FunctionError { body, .. }) => {
+                body.len()
+            }
+            _ => 0,
+        };
+        let report = Report {
+            request: invocation.request().clone(),
+            duration_ms: millis(took),
+            memory_mib: self.spec.memory_mib,
+            memory_used_mib_max: used_mib.clamp(1, self.spec.memory_mib),
+            init_ms: self.first_init.take().map(millis),
+            status: invocation.status.clone(),
+        };
+        self.made.journal.end(report, invocation.reported, produced_bytes);
+    }
+
+    /// Ends the runtime; sandbox and `/tmp` stay.
+    async fn reset(&mut self) -> Life {
+        self.made.runtime = Runtime::Absent;
+        self.context.stats.resets.add(1);
+        if let Err(error) = reset(&mut self.made.channel, &mut self.made.journal).await {
+            warn!(sandbox = %self.sandbox, %error, "reset failed");
+            return Life::Over;
+        }
+        let _ = self.context.driver.reset_memory_max(self.sandbox);
+        if let Ok(stats) = self.context.driver.stats(self.sandbox) {
+            self.made.oom_kills = stats.oom_kills;
+        }
+        Life::On
+    }
+
+    async fn freeze(&mut self) -> Life {
+        let freezing = self.context.driver.freeze(self.sandbox);
+        match timeout(Duration::from_secs(DRIVER_SECS_MAX), freezing).await {
+            Ok(Ok(())) => {
+                self.presence.enter(State::Frozen);
+                self.context.stats.freezes.add(1);
+                Life::On
+            }
+            Ok(Err(lamu_sandbox::DriverError::Gone { .. })) => Life::Over,
+            Ok(Err(error)) => {
+                warn!(sandbox = %self.sandbox, error = chain(&error), "not frozen");
+                self.freezes = false;
+                Life::On
+            }
+            Err(_) => {
+                warn!(sandbox = %self.sandbox, "freezing does not end");
+                Life::Over
+            }
+        }
+    }
+
+    async fn thaw(&mut self) -> Life {
+        let began = Instant::now();
+        let thawing = self.context.driver.thaw(self.sandbox);
+        let thawed = timeout(Duration::from_secs(DRIVER_SECS_MAX), thawing).await;
+        debug!(sandbox = %self.sandbox, took = ?began.elapsed(), "thawed");
+        match thawed {
+            Ok(Ok(())) => Life::On,
+            Ok(Err(error)) => {
+                warn!(sandbox = %self.sandbox, error = chain(&error), "not thawed");
+                Life::Over
+            }
+            Err(_) => {
+                warn!(sandbox = %self.sandbox, "thawing does not end");
+                Life::Over
+            }
+        }
+    }
+
+    /// Refuses what still waits, then removes the machine.
+    async fn end(mut self) {
+        self.inbox.close();
+        while let Some(work) = self.inbox.recv().await {
+            let Work { call, lease, hold, reply } = work;
+            drop(lease);
+            refuse(call, hold, reply);
+        }
+        destroy(&self.context, self.sandbox).await;
+        info!(sandbox = %self.sandbox, "environment ended");
+    }
+}
+
+enum Heard {
+    Step(Step),
+    End,
+}
+
+/// The one who waits for the answer, until it has been given.
+struct Caller {
+    reply: Option<oneshot::Sender<Result<Reply, InvokeError>>>,
+    tail: bool,
+}
+
+impl Caller {
+    fn answer(&mut self, invocation: &Invocation, log_tail: Option<Vec<u8>>) {
+        debug_assert_eq!(self.tail, log_tail.is_some());
+        let (Some(reply), Some(outcome)) = (self.reply.take(), &invocation.outcome) else { return };
+        let outcome = outcome.clone();
+        // A caller that went away misses nothing but its own answer.
+        let _ = reply.send(Ok(Reply { outcome, log_tail, handler: invocation.handler }));
+    }
+}
+
+/// Tells the worker that the environment is no more, even after a panic.
+struct Gone {
+    sandbox: SandboxId,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::Gone { sandbox: self.sandbox });
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ResetError {
+    #[error("init was silent for {RESET_SECS_MAX} s")]
+    Silent,
+    #[error("the channel to init failed")]
+    Channel(#[from] ChannelError),
+}
+
+/// Has init end every process but itself. What it says on the way that is not
+/// a log record belongs to what has been ended.
+async fn reset(channel: &mut Channel, journal: &mut Journal) -> Result<(), ResetError> {
+    channel.send(&ToInit::Reset);
+    let done = async {
+        loop {
+            match poll_fn(|cx| channel.poll_next(cx)).await? {
+                FromInit::ResetDone => return Ok(()),
+                FromInit::Log { time_ms, record, .. } => journal.function(time_ms, &record),
+                _ => {}
+            }
+        }
+    };
+    timeout(Duration::from_secs(RESET_SECS_MAX), done).await.unwrap_or(Err(ResetError::Silent))
+}
+
+fn refuse(
+    call: lamu_link::Call,
+    hold: lamu_link::Hold,
+    reply: oneshot::Sender<Result<Reply, InvokeError>>,
+) {
+    let _ = reply.send(Err(InvokeError::NotStarted { hold, call: Box::new(call) }));
+}
+
+async fn destroy(context: &Context, sandbox: SandboxId) {
+    let destroying = context.driver.destroy(sandbox);
+    match timeout(Duration::from_secs(DRIVER_SECS_MAX), destroying).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%sandbox, error = chain(&error), "sandbox not removed"),
+        Err(_) => warn!(%sandbox, "removing the sandbox does not end"),
+    }
+}
+
+/// Whether the kernel killed something inside for lack of memory since the
+/// last look.
+fn starved(context: &Context, sandbox: SandboxId, seen: &mut u64) -> bool {
+    let Ok(stats) = context.driver.stats(sandbox) else { return false };
+    let more = stats.oom_kills > *seen;
+    *seen = stats.oom_kills;
+    more
+}
+
+fn is_kill(message: &FromInit) -> bool {
+    matches!(
+        message,
+        FromInit::Exited(Exit::Signal(9))
+            | FromInit::InitDone { outcome: InitOutcome::Exited(Exit::Signal(9)), .. }
+    )
+}
+
+/// Until the worker wants the environment gone, or is gone itself.
+async fn ordered(orders: &mut watch::Receiver<Order>) {
+    let _ = orders.wait_for(|order| *order >= Order::Retire).await;
+}
+
+/// Until even an invocation must not go on.
+async fn ended(orders: &mut watch::Receiver<Order>) {
+    let _ = orders.wait_for(|order| *order == Order::End).await;
+}
+
+/// The clock that timers go by, so that tests can hold it.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+fn worker(context: &Context) -> WorkerId {
+    context.config.id.clone()
+}
