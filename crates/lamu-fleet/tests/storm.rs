@@ -101,9 +101,15 @@ async fn a_storm_of_callers_that_vanish_anywhere_leaks_no_lease() {
     }
 
     assert_eq!(ended, 6_000);
-    let census = calm(&manager).await;
-    let living: usize = workers.iter().map(fake::FakeWorker::living).sum();
-    assert_eq!(census.len(), living, "the manager's books are the workers' truth");
+    // The manager's books become the workers' truth: the last to die may be
+    // told of after its lease came back.
+    let living = || workers.iter().map(FakeWorker::living).sum::<usize>();
+    let mut looks = 0;
+    while calm(&manager).await.len() != living() {
+        looks += 1;
+        assert!(looks < 200, "{} known, {} living", calm(&manager).await.len(), living());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     for worker in &workers {
         assert_eq!(worker.shared.broken.load(Ordering::SeqCst), 0);
     }
@@ -146,11 +152,13 @@ async fn a_burst_of_one_version_is_served_by_fewer_boots_than_calls() {
     }
     let starts = callers.join_all().await;
 
+    // Boots that nobody waits for any more end as idle environments.
+    let idle = calm(&manager).await.len();
     let boots = workers[0].shared.boots.load(Ordering::SeqCst);
     let cold = starts.iter().filter(|start| **start != Start::Warm).count();
     assert!(boots < 1_000, "{boots} boots");
     assert!(cold <= boots);
-    assert_eq!(calm(&manager).await.len(), boots);
+    assert_eq!(idle, boots);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
