@@ -155,6 +155,11 @@ pub fn of_browser(what: &str) -> ApiError {
     ApiError::new(ErrorCode::AccessDenied, what)
 }
 
+/// A right signature for what is no region.
+pub fn of_region() -> ApiError {
+    ApiError::new(ErrorCode::InvalidSignature, "Credential should be scoped to a valid region.")
+}
+
 /// The request's body did not arrive in time, or not whole.
 pub fn of_body(what: &'static str) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequestContent, what)

@@ -17,6 +17,7 @@ use lamu_api::ApiError;
 use lamu_api::sigv4::{self, PayloadHash, RequestParts};
 use lamu_model::{AccountId, Region};
 
+use crate::error;
 use crate::function::resolve::Caller;
 
 /// A key that callers may sign with.
@@ -66,6 +67,9 @@ impl Identities {
         }
         let secret = |id: &str| self.keys.get(id).map(|key| key.secret.clone());
         let identity = sigv4::verify(parts, PayloadHash::of(body), service, now, secret)?;
+        if !is_region(&identity.region) {
+            return Err(error::of_region());
+        }
         let account = match self.keys.get(&identity.access_key) {
             Some(key) => key.account.clone(),
             None => self.default.account.clone(),
@@ -99,4 +103,55 @@ impl Identities {
 fn is_region(text: &str) -> bool {
     (1..=40).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::header::AUTHORIZATION;
+
+    use super::*;
+
+    fn claimed(credential: Option<&str>) -> (String, String) {
+        let (account, region) = (AccountId::new("000000000000"), Region::new("us-east-1"));
+        let identities = Identities::new(Vec::new(), account, region);
+        let mut headers = HeaderMap::new();
+        if let Some(credential) = credential {
+            let value = format!("AWS4-HMAC-SHA256 Credential={credential}, Signature=0");
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+        }
+        let parts = RequestParts {
+            method: "GET",
+            path: "/",
+            query: "",
+            headers: &headers,
+            authority: None,
+        };
+        let caller = identities.caller(&parts, b"", "lambda", Utc::now()).unwrap();
+        (caller.account.to_string(), caller.region.to_string())
+    }
+
+    #[test]
+    fn an_unverified_scope_says_region_and_account() {
+        let table = [
+            (None, "000000000000", "us-east-1"),
+            (Some("AKID/20261103/eu-west-1/lambda/aws4_request"), "000000000000", "eu-west-1"),
+            (
+                Some("123456789012/20261103/us-east-1/lambda/aws4_request"),
+                "123456789012",
+                "us-east-1",
+            ),
+            (
+                Some("12345678901x/20261103/us-east-1/lambda/aws4_request"),
+                "000000000000",
+                "us-east-1",
+            ),
+            (Some("AKID/20261103/../../lambda/aws4_request"), "000000000000", "us-east-1"),
+            (Some("AKID/20261103/US EAST/lambda/aws4_request"), "000000000000", "us-east-1"),
+            (Some("nonsense"), "000000000000", "us-east-1"),
+        ];
+        for (credential, account, region) in table {
+            assert_eq!(claimed(credential), (account.into(), region.into()), "{credential:?}");
+        }
+    }
 }

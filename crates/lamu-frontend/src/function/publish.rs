@@ -114,7 +114,8 @@ mod tests {
     fn whatever_a_user_sets_is_a_change() {
         let latest = configuration();
         let first = version(&key("f"), &latest, 1, None, VersionState::Active, Fresh::new());
-        let changes: [(&str, fn(&mut Configuration)); 8] = [
+        type Change = fn(&mut Configuration);
+        let changes: [(&str, Change); 8] = [
             ("description", |c| c.description = "new".into()),
             ("code", |c| c.code = Digest::of(b"other")),
             ("memory", |c| c.memory_mib = 256),

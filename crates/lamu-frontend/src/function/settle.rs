@@ -102,14 +102,14 @@ impl Settler {
         let begun = entry.live().is_some_and(|live| !live.status.is_settled());
         if let (true, Some(spec)) = (begun, entry.latest_spec()) {
             let spec = spec.clone();
-            let result = self.prepare(&spec).await;
+            let result = self.prepare(key, &spec).await;
             self.settle_latest(key, &spec, result).await?;
         }
         for version in self.catalog.versions(&entry.head) {
             if version.doc.state.runnable().is_ok() {
                 continue;
             }
-            let result = self.prepare(&version.spec).await;
+            let result = self.prepare(key, &version.spec).await;
             let id = version.spec.id;
             self.store
                 .change_version(key, version.doc.number, |current| {
@@ -161,7 +161,9 @@ impl Settler {
 
     /// Asks every worker; one that can run it is enough. Only when none can is
     /// it the function's failure.
-    async fn prepare(&self, spec: &Arc<VersionSpec>) -> Result<(), Failure> {
+    async fn prepare(&self, key: &FunctionKey, spec: &Arc<VersionSpec>) -> Result<(), Failure> {
+        let failure =
+            |reason: &str| Failure { code: FailureCode::InternalError, reason: reason.to_owned() };
         let attempts = async {
             let mut again = AGAIN_FIRST;
             loop {
@@ -176,14 +178,14 @@ impl Settler {
                 }
                 tokio::time::sleep(again).await;
                 again = (again * 2).min(AGAIN_MAX);
+                if self.catalog.function(key).is_none() {
+                    // Nobody waits for it any more.
+                    return Err(failure("The function was deleted."));
+                }
             }
         };
-        tokio::time::timeout(PATIENCE, attempts).await.unwrap_or_else(|_| {
-            Err(Failure {
-                code: FailureCode::InternalError,
-                reason: "No worker could prepare the function in time.".to_owned(),
-            })
-        })
+        let late = |_| Err(failure("No worker could prepare the function in time."));
+        tokio::time::timeout(PATIENCE, attempts).await.unwrap_or_else(late)
     }
 
     async fn prepare_once(&self, spec: &Arc<VersionSpec>) -> Result<(), BootError> {

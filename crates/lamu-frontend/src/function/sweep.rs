@@ -115,7 +115,49 @@ fn due(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use lamu_store::{DirPackages, SqliteMetadata};
+
     use super::*;
+    use crate::admission::{Admission, Limits};
+    use crate::function::catalog::HeadEntry;
+    use crate::function::document::tests::{configuration, key};
+    use crate::function::document::{Head, Live, Uid};
+    use crate::function::state::Status;
+
+    #[tokio::test]
+    async fn packages_of_functions_stay_and_others_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let metadata = SqliteMetadata::open(directory.path().join("m.db")).unwrap();
+        let packages = Arc::new(DirPackages::open(directory.path().join("p")).unwrap());
+        let admission = Arc::new(Admission::new(Limits::default(), Instant::now()));
+        let catalog = Arc::new(Catalog::new(admission));
+        let store = Arc::new(Store::new(Arc::new(metadata), catalog.clone()));
+        let sweeper = Sweeper::new(store, catalog.clone(), packages.clone());
+        let kept = packages.put(Bytes::from_static(b"zip")).await.unwrap();
+        let lost = packages.put(Bytes::from_static(b"lost")).await.unwrap();
+        let live = Live {
+            latest: configuration(),
+            status: Status::created(),
+            reserved_concurrency: None,
+            tags: Default::default(),
+        };
+        assert_eq!(live.latest.code, kept);
+        let head = Head { uid: Uid(uuid::Uuid::from_u128(7)), last_version: 0, live: Some(live) };
+        catalog.put_head(HeadEntry::new(key("f"), lamu_store::Revision(1), head));
+        let (start, grace) = (Instant::now(), Duration::from_secs(10));
+
+        let about_to_refer = sweeper.intake().await;
+        let swept = sweeper.sweep_packages(start, grace);
+        assert!(tokio::time::timeout(Duration::from_millis(50), swept).await.is_err());
+        drop(about_to_refer);
+        sweeper.sweep_packages(start, grace).await;
+        assert_eq!(packages.list().await.unwrap().len(), 2, "within its grace");
+        sweeper.sweep_packages(start + grace, grace).await;
+
+        assert_eq!(packages.list().await.unwrap(), [kept]);
+        assert_eq!(packages.size(&lost).await.unwrap(), None);
+    }
 
     #[test]
     fn a_package_goes_only_after_its_grace_without_any_reference() {

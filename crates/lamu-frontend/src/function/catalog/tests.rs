@@ -1,0 +1,161 @@
+//! What the catalog keeps when its two sources disagree.
+
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::admission::Limits;
+use crate::function::document::tests::{configuration, key};
+use crate::function::publish::{self, Fresh};
+use crate::function::state::{Status, VersionState};
+
+fn catalog() -> Catalog {
+    Catalog::new(Arc::new(Admission::new(Limits::default(), Instant::now())))
+}
+
+const UID: Uid = Uid(Uuid::from_u128(7));
+
+fn head(revision: u64, last_version: u64) -> HeadEntry {
+    let live = Live {
+        latest: configuration(),
+        status: Status::created().settled(Ok(())),
+        reserved_concurrency: None,
+        tags: BTreeMap::new(),
+    };
+    let head = Head { uid: UID, last_version, live: Some(live) };
+    HeadEntry::new(key("f"), Revision(revision), head)
+}
+
+fn version(revision: u64, number: u64) -> VersionEntry {
+    let state = VersionState::Active;
+    let doc = publish::version(&key("f"), &configuration(), number, None, state, Fresh::new());
+    VersionEntry::new(UID, Revision(revision), doc)
+}
+
+fn alias(revision: u64, version: u64) -> AliasEntry {
+    let doc = AliasDoc {
+        name: "prod".into(),
+        version: Version::Number(version),
+        description: String::new(),
+        revision_id: Uuid::from_u128(1),
+        routing: None,
+    };
+    AliasEntry { revision: Revision(revision), uid: UID, doc }
+}
+
+fn qualifier(text: &str) -> Qualifier {
+    Qualifier::parse(text)
+}
+
+#[test]
+fn an_older_document_never_replaces_a_newer_one() {
+    let catalog = catalog();
+    catalog.put_head(head(5, 1));
+    catalog.put_head(head(4, 0));
+    assert_eq!(catalog.function(&key("f")).unwrap().revision, Revision(5));
+    catalog.put_head(head(6, 2));
+    assert_eq!(catalog.function(&key("f")).unwrap().head.last_version, 2);
+}
+
+#[test]
+fn a_version_above_the_counter_is_not_there_yet() {
+    let catalog = catalog();
+    catalog.put_version(version(1, 1));
+    catalog.put_head(head(2, 0));
+    assert!(catalog.find(&key("f"), Some(&qualifier("1")), 1.0).is_none());
+    catalog.put_head(head(3, 1));
+    let found = catalog.find(&key("f"), Some(&qualifier("1")), 1.0).unwrap();
+    assert_eq!(found.runnable().unwrap().version, Version::Number(1));
+    assert_eq!(catalog.versions(&found.function.head).len(), 1);
+}
+
+#[test]
+fn an_alias_leads_to_its_version() {
+    let catalog = catalog();
+    catalog.put_head(head(1, 1));
+    catalog.put_version(version(2, 1));
+    assert!(catalog.find(&key("f"), Some(&qualifier("prod")), 1.0).is_none());
+    catalog.put_alias(alias(3, 1));
+    let found = catalog.find(&key("f"), Some(&qualifier("prod")), 1.0).unwrap();
+    assert_eq!(found.version.unwrap().doc.number, 1);
+}
+
+#[test]
+fn a_late_echo_of_a_deleted_document_does_not_bring_it_back() {
+    let catalog = catalog();
+    catalog.put_alias(alias(3, 1));
+    catalog.bury(&UID.alias_document("prod"), Revision(3));
+    assert!(catalog.alias(UID, "prod").is_none());
+
+    catalog.put_alias(alias(3, 1));
+    assert!(catalog.alias(UID, "prod").is_none(), "the echo of the write");
+    catalog.put_alias(alias(5, 2));
+    assert!(catalog.alias(UID, "prod").is_some(), "created again");
+    catalog.deleted(&UID.alias_document("prod"), Revision(4));
+    assert!(catalog.alias(UID, "prod").is_some(), "the echo of the deletion");
+    assert!(catalog.read().buried.is_empty());
+}
+
+#[test]
+fn a_deletion_that_the_watch_showed_first_leaves_no_note() {
+    let catalog = catalog();
+    catalog.put_alias(alias(3, 1));
+    catalog.deleted(&UID.alias_document("prod"), Revision(4));
+    catalog.bury(&UID.alias_document("prod"), Revision(3));
+    assert!(catalog.read().buried.is_empty());
+    assert!(catalog.read().families.is_empty());
+}
+
+#[test]
+fn what_a_new_watch_does_not_confirm_is_gone_when_it_has_caught_up() {
+    let catalog = catalog();
+    for kind in KINDS {
+        catalog.watching(kind);
+    }
+    catalog.put_head(head(1, 1));
+    catalog.put_version(version(2, 1));
+    catalog.put_alias(alias(3, 1));
+
+    for kind in KINDS {
+        catalog.watching(kind);
+    }
+    catalog.put_head(head(1, 1));
+    catalog.put_version(version(2, 1));
+    for kind in KINDS {
+        catalog.caught(kind);
+    }
+
+    assert!(catalog.find(&key("f"), Some(&qualifier("1")), 1.0).is_some());
+    assert!(catalog.alias(UID, "prod").is_none());
+}
+
+#[test]
+fn admission_knows_every_reservation() {
+    let admission = Arc::new(Admission::new(Limits::default(), Instant::now()));
+    let catalog = Catalog::new(admission.clone());
+    let key = key("f");
+    let admitted = || {
+        let now = Instant::now();
+        admission.admit(&key.account, &key.region, &key.name, now).is_ok()
+    };
+    let mut stopped = head(1, 0);
+    stopped.head.live.as_mut().unwrap().reserved_concurrency = Some(0);
+    catalog.put_head(stopped);
+    assert!(!admitted());
+    catalog.put_head(HeadEntry::new(key.clone(), Revision(2), head(1, 0).head));
+    assert!(admitted());
+}
+
+#[test]
+fn versions_of_a_deleted_function_are_orphans() {
+    let catalog = catalog();
+    catalog.put_head(head(1, 1));
+    catalog.put_version(version(2, 1));
+    assert!(catalog.orphans().0.is_empty());
+    let gone = Head { uid: UID, last_version: 1, live: None };
+    catalog.put_head(HeadEntry::new(key("f"), Revision(3), gone));
+    assert_eq!(catalog.orphans().0.len(), 1);
+    assert!(catalog.function(&key("f")).is_none());
+    assert!(catalog.find(&key("f"), None, 1.0).is_none());
+}

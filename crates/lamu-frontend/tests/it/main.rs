@@ -1,0 +1,13 @@
+//! The frontend in one process, with its store on disk and its neighbours
+//! played by their inboxes.
+
+mod aliases;
+mod clients;
+mod fleet;
+mod functions;
+mod hostile;
+mod identity;
+mod invoke;
+mod restart;
+mod s3;
+mod world;

@@ -1,0 +1,81 @@
+//! Code that is fetched from an S3 endpoint.
+
+use std::net::SocketAddr;
+
+use lamu_frontend::{S3Config, S3Credentials};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::world::{World, zip_bytes};
+
+/// One object, `code/f.zip`, for who signs.
+async fn endpoint() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read_u8().await {
+                    Ok(byte) => head.push(byte),
+                    Err(_) => break,
+                }
+            }
+            let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+            let signed = head.contains("authorization: aws4-hmac-sha256 credential=ak/")
+                && head.contains("/us-east-1/s3/aws4_request");
+            let (status, body) = match () {
+                () if !signed => (403, error("AccessDenied", "Access Denied")),
+                () if head.starts_with("get /code/f.zip http") => {
+                    (200, zip_bytes(&[("index.py", "from s3")]))
+                }
+                () if head.starts_with("get /code/") => {
+                    (404, error("NoSuchKey", "The specified key does not exist."))
+                }
+                () => (404, error("NoSuchBucket", "The specified bucket does not exist")),
+            };
+            let head = format!(
+                "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&body).await.unwrap();
+        }
+    });
+    address
+}
+
+fn error(code: &str, message: &str) -> Vec<u8> {
+    format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>").into_bytes()
+}
+
+#[tokio::test]
+async fn code_is_fetched_with_a_signature_and_refusals_are_passed_on() {
+    let address = endpoint().await;
+    let world = World::with(|config| {
+        config.s3 = S3Config {
+            endpoint: Some(format!("http://{address}")),
+            credentials: Some(S3Credentials {
+                access_key: "AK".into(),
+                secret: "secret".into(),
+                session_token: None,
+            }),
+        };
+    })
+    .await;
+    let code = |bucket: &str, key: &str| json!({"Code": {"S3Bucket": bucket, "S3Key": key}});
+
+    let created = world.create_with("f", code("code", "f.zip")).await;
+    assert_eq!(created.status, 201, "{:?}", created.body);
+    assert_eq!(created.json()["CodeSize"], zip_bytes(&[("index.py", "from s3")]).len());
+
+    for (bucket, key, text) in [
+        ("code", "none.zip", "NoSuchKey. S3 Error Message: The specified key does not exist."),
+        ("none", "f.zip", "NoSuchBucket. S3 Error Message: The specified bucket does not exist"),
+    ] {
+        let (status, code, message) = world.create_with("g", code(bucket, key)).await.error();
+        assert_eq!((status, code.as_str()), (400, "InvalidParameterValueException"));
+        assert_eq!(message, format!("Error occurred while GetObject. S3 Error Code: {text}"));
+    }
+}
