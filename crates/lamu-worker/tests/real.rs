@@ -324,3 +324,28 @@ async fn warm_calls_are_timed() {
     eprintln!("warm: p50 {:?} p99 {:?}", times[1_000], times[1_980]);
     real.end().await;
 }
+
+/// As above, from the wish for an environment to its first answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cold_starts_are_timed() {
+    let Some(real) = Real::start().await else { return };
+    let python_code: &[u8] = b"def handler(e, c):\n    return e\n";
+    let node_code: &[u8] = b"exports.handler = async e => e;";
+    for (runtime, file, code) in
+        [(python(), "app.py", python_code), ("nodejs20.x".to_owned(), "app.js", node_code)]
+    {
+        let spec = real.spec(&runtime, &[(file, code)]).await;
+        let Some((_, spec)) = real.boot(spec).await else { continue };
+        let mut times = Vec::new();
+        for _ in 0..30 {
+            let began = Instant::now();
+            let booted = real.host.boot(&spec).await.unwrap();
+            let lease = real.host.lease(&booted.environment);
+            lease.invoke(call("{}", false), Box::new(())).await.unwrap();
+            times.push((began.elapsed(), booted.timings.sandbox, booted.timings.init));
+        }
+        times.sort();
+        eprintln!("cold {runtime}: (all, sandbox, init) {:?}", times[15]);
+    }
+    real.end().await;
+}
