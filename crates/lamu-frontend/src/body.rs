@@ -26,7 +26,9 @@ const BYTES_PER_SEC_MIN: u64 = 64 * 1024;
 /// Read of a body that is too large, so that a client that only reads after
 /// having sent hears why it is refused.
 const EXCESS_BYTES_MAX: u64 = 64 * 1024 * 1024;
-const EXCESS_WAIT_MAX: Duration = Duration::from_secs(10);
+const EXCESS_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A client that has stopped sending listens.
+const EXCESS_PIECE_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Bodies up to this need no share: even thousands are little.
 const SMALL_BYTES: u64 = 64 * 1024;
@@ -130,7 +132,7 @@ where
 async fn discard<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
     let reading = async {
         let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(Some(Ok(frame))) = timeout(EXCESS_PIECE_WAIT_MAX, body.frame()).await {
             bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
             if bytes > EXCESS_BYTES_MAX {
                 break;

@@ -43,11 +43,16 @@ pub async fn run(
     let places = Arc::new(Semaphore::new(bounds.connections_max));
     let http = Arc::new(http(&bounds));
     loop {
-        // Never closed, so this only waits.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let next = async {
+            // Never closed, so this only waits.
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            // Draining wins over whoever waits to be let in.
+            biased;
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
+            next = next => next,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,

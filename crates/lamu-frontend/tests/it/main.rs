@@ -10,4 +10,5 @@ mod identity;
 mod invoke;
 mod restart;
 mod s3;
+mod storm;
 mod world;
