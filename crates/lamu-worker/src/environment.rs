@@ -26,13 +26,14 @@ mod journal;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use lamu_guest::{Exit, FromInit, InitOutcome, InvokeRef, ToInit};
 use lamu_link::{BootError, Booted, EnvironmentHandle, InvokeError, Reply, WeakEnvironment, Work};
 use lamu_model::{InitPhase, Outcome, Report, ReportStatus, SandboxId, VersionSpec, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -250,7 +251,7 @@ impl Environment {
                     }
                 }
             }
-            if freezes && freeze_at.as_mut().poll(cx).is_ready() {
+            if freezes && poll_though_busy(freeze_at.as_mut(), cx).is_ready() {
                 return Poll::Ready(Wake::Freeze);
             }
             Poll::Pending
@@ -394,10 +395,10 @@ impl Environment {
                     }
                 }
             }
-            if deadline.as_mut().poll(cx).is_ready() {
+            if poll_though_busy(deadline.as_mut(), cx).is_ready() {
                 return Poll::Ready(Heard::Step(invocation.expire()));
             }
-            ended.as_mut().poll(cx).map(|()| Heard::End)
+            poll_though_busy(ended.as_mut(), cx).map(|()| Heard::End)
         })
         .await
     }
@@ -607,6 +608,12 @@ async fn ordered(orders: &mut watch::Receiver<Order>) {
 /// Until even an invocation must not go on.
 async fn ended(orders: &mut watch::Receiver<Order>) {
     let _ = orders.wait_for(|order| *order == Order::End).await;
+}
+
+/// Polls what a flood on the channel must not hold up. The runtime stops a
+/// task that reads without end by making everything else look pending too.
+fn poll_though_busy<F: Future>(future: Pin<&mut F>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
+    std::pin::pin!(unconstrained(future)).poll(cx)
 }
 
 /// The clock that timers go by, so that tests can hold it.

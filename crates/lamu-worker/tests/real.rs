@@ -165,6 +165,28 @@ async fn a_timeout_resets_the_runtime_and_keeps_tmp() {
 }
 
 #[tokio::test]
+async fn a_flood_does_not_hold_up_its_timeout() {
+    let Some(real) = Real::start().await else { return };
+    let code = b"
+def handler(event, context):
+    while True:
+        print('x' * 1000)
+";
+    let mut spec = real.spec(&python(), &[("app.py", code)]).await;
+    (spec.timeout_secs, spec.memory_mib) = (1, 1_769);
+    let Some((booted, spec)) = real.boot(spec).await else { return };
+    let other = real.host.boot(&spec).await.unwrap();
+    let began = Instant::now();
+    let reply = real.host.invoke(&booted.environment, "1").await.unwrap();
+    assert_eq!(fault(&reply).0, "Sandbox.Timedout");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    eprintln!("ended after {:?}: {}", began.elapsed(), tail(&reply).lines().last().unwrap());
+    assert!(!booted.environment.is_gone(), "it was reset, not destroyed");
+    drop(other);
+    real.end().await;
+}
+
+#[tokio::test]
 async fn a_crash_and_an_error_read_as_on_lambda() {
     let Some(real) = Real::start().await else { return };
     let spec = real.spec(&python(), &[("app.py", ECHO)]).await;

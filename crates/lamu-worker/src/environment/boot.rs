@@ -76,19 +76,20 @@ pub async fn make(
     spec: &Arc<VersionSpec>,
 ) -> Result<Made, BootError> {
     let began = Instant::now();
-    let turn = context.boots.acquire().await.map_err(|_| BootError::WorkerGone)?;
     let made = async {
+        // A package on its way holds up nobody whose package is here.
         let (packages, launch) = tokio::try_join!(
             unpack(context, spec),
             context.runtimes.launch(&spec.runtime, &spec.environment),
         )?;
+        let turn = context.boots.acquire().await.map_err(|_| BootError::WorkerGone)?;
         let class = ShellClass { account: spec.account.clone() };
         let shell = context.driver.prepare(&class).await.map_err(driver_error)?;
         let wanted = sandbox_spec(context, sandbox, spec, &packages, &launch);
         let machine = context.driver.claim(shell, &wanted).await.map_err(driver_error)?;
-        Ok((machine, packages, launch))
+        Ok((machine, packages, launch, turn))
     };
-    let (mut machine, packages, launch) =
+    let (mut machine, packages, launch, turn) =
         timeout(Duration::from_secs(MAKE_SECS_MAX), made).await.unwrap_or_else(|_| {
             Err(BootError::Sandbox { what: format!("not made within {MAKE_SECS_MAX} s") })
         })?;

@@ -1,0 +1,294 @@
+//! Where settings come from: flags, environment, one TOML file. Each value is
+//! remembered with its origin, so that a mistake can say where it stands.
+//!
+//! A setting has one name in three spellings: `--sandboxes-max`,
+//! `LAMU_SANDBOXES_MAX`, `sandboxes_max = …`.
+//!
+//! Not here: what the values must look like ([`super`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+/// Every setting there is, by its flag's name.
+const NAMES: [&str; 14] = [
+    "listen",
+    "host-names",
+    "data",
+    "account",
+    "region",
+    "s3-endpoint",
+    "sandboxes-max",
+    "memory-mib",
+    "package-cache-mib",
+    "concurrency",
+    "keep-alive-secs",
+    "age-max-secs",
+    "drain-secs",
+    "runtimes",
+];
+
+/// The text of every setting that was given, still unchecked.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    flags: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
+    file: Option<(String, toml::Table)>,
+    keys: Vec<(Origin, BTreeMap<String, String>)>,
+    /// Origins of the values in force, for mistakes found late.
+    used: BTreeMap<&'static str, Origin>,
+    mistakes: Vec<String>,
+}
+
+/// Everything that is wrong with the settings, one line each.
+#[derive(Debug)]
+pub struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    #[cfg(test)]
+    pub fn lines(self) -> Vec<String> {
+        self.0
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => f.write_str("one setting is wrong:")?,
+            n => write!(f, "{n} settings are wrong:")?,
+        }
+        for line in &self.0 {
+            write!(f, "\n  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// Where a value stands, worded for the person who wrote it there.
+#[derive(Clone, Debug)]
+pub struct Origin(String);
+
+impl Sources {
+    pub fn flag(&mut self, name: &str, value: &str) {
+        self.flags.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Takes in one variable of the process; others than ours are left alone.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        let Some(setting) = name.strip_prefix("LAMU_") else { return };
+        let setting = setting.to_lowercase().replace('_', "-");
+        // An empty variable is how shells unset one.
+        if NAMES.contains(&setting.as_str()) && !value.is_empty() {
+            self.environment.insert(setting, value.to_owned());
+        }
+    }
+
+    pub fn file(&mut self, name: &str, text: &str) {
+        if let Some(mut table) = self.parse(name, text) {
+            self.gather_keys(name, &mut table);
+            self.file = Some((name.to_owned(), table));
+        }
+    }
+
+    /// Takes in a file that holds nothing but `[[keys]]`.
+    pub fn keys_file(&mut self, name: &str, text: &str) {
+        if let Some(mut table) = self.parse(name, text) {
+            self.gather_keys(name, &mut table);
+            for other in table.keys() {
+                self.mistakes.push(format!("{other} ({name}): a file of keys holds only [[keys]]"));
+            }
+        }
+    }
+
+    /// Reads a file that must be there.
+    pub fn read(&mut self, path: &Path, take: fn(&mut Sources, &str, &str)) {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => take(self, &name, &text),
+            Err(error) => self.mistakes.push(format!("{name}: {error}")),
+        }
+    }
+
+    /// The checked value of one setting, if it was given and is right.
+    pub fn take<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (text, origin) = self.find(name)?;
+        self.used.insert(name, origin.clone());
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.refuse_at(&origin, why);
+                None
+            }
+        }
+    }
+
+    /// A setting of several named values: a table of the file, or `a=b,c=d`.
+    pub fn take_map<K: Ord, V>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str, &str) -> Result<(K, V), String>,
+    ) -> BTreeMap<K, V> {
+        let mut entries: Vec<(Origin, String, String)> = Vec::new();
+        let table = self.file.as_mut().and_then(|(_, table)| table.remove(name));
+        match (table, &self.file) {
+            (Some(toml::Value::Table(table)), Some((file, _))) => {
+                for (key, value) in table {
+                    let value = text_of(&value);
+                    let origin = Origin(format!("{name}.{key} = {value} ({file})"));
+                    entries.push((origin, key, value));
+                }
+            }
+            (Some(_), Some((file, _))) => {
+                self.mistakes.push(format!("{name} ({file}): must be a table, [{name}]"));
+            }
+            _ => {}
+        }
+        let typed = [
+            (self.environment.remove(name), format!("LAMU_{} (environment)", name.to_uppercase())),
+            (self.flags.remove(name), format!("--{}", name.trim_end_matches('s'))),
+        ];
+        for (text, place) in typed {
+            for part in text.iter().flat_map(|text| text.split(',')) {
+                let origin = Origin(format!("{place} {part}"));
+                match part.split_once('=') {
+                    Some((key, value)) => entries.push((origin, key.to_owned(), value.to_owned())),
+                    None => self.refuse_at(&origin, "must look like NAME=VALUE".into()),
+                }
+            }
+        }
+        // Later ones, which come from stronger sources, replace earlier ones.
+        let mut map = BTreeMap::new();
+        for (origin, key, value) in entries {
+            match parse(&key, &value) {
+                Ok((key, value)) => {
+                    map.insert(key, value);
+                }
+                Err(why) => self.refuse_at(&origin, why),
+            }
+        }
+        map
+    }
+
+    pub fn take_keys(&mut self) -> Vec<(Origin, BTreeMap<String, String>)> {
+        std::mem::take(&mut self.keys)
+    }
+
+    /// A setting that has no default here and was not given.
+    pub fn missing(&mut self, name: &str, why: &str) {
+        if !self.used.contains_key(name) {
+            self.mistakes.push(format!("--{name}: {why}"));
+        }
+    }
+
+    /// The value in force, though it reads well, cannot be.
+    pub fn refuse(&mut self, name: &'static str, why: String) {
+        let origin = self.used.get(name).cloned().unwrap_or(Origin(format!("--{name}")));
+        self.refuse_at(&origin, why);
+    }
+
+    pub fn refuse_at(&mut self, origin: &Origin, why: String) {
+        self.mistakes.push(format!("{}: {why}", origin.0));
+    }
+
+    /// Everything has been taken: what is left in the file has no meaning.
+    pub fn finish(mut self) -> Result<(), Mistakes> {
+        if let Some((file, table)) = &self.file {
+            for key in table.keys() {
+                let hint = match nearest(key) {
+                    Some(name) => format!("; did you mean {name}?"),
+                    None => String::new(),
+                };
+                self.mistakes.push(format!("{key} ({file}): no such setting{hint}"));
+            }
+        }
+        if self.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(self.mistakes)) }
+    }
+
+    fn parse(&mut self, name: &str, text: &str) -> Option<toml::Table> {
+        match text.parse::<toml::Table>() {
+            Ok(table) => Some(table),
+            Err(error) => {
+                let line = error
+                    .span()
+                    .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+                self.mistakes.push(format!("{name}, line {line}: {}", error.message()));
+                None
+            }
+        }
+    }
+
+    fn gather_keys(&mut self, name: &str, table: &mut toml::Table) {
+        match table.remove("keys") {
+            None => {}
+            Some(toml::Value::Array(keys)) if keys.iter().all(toml::Value::is_table) => {
+                for (at, key) in keys.into_iter().enumerate() {
+                    let fields = key.as_table().cloned().unwrap_or_default();
+                    let fields = fields.iter().map(|(k, v)| (k.clone(), text_of(v))).collect();
+                    self.keys.push((Origin(format!("keys {} ({name})", at + 1)), fields));
+                }
+            }
+            Some(_) => self.mistakes.push(format!("keys ({name}): write each key as [[keys]]")),
+        }
+    }
+
+    fn find(&mut self, name: &str) -> Option<(String, Origin)> {
+        let file_key = name.replace('-', "_");
+        // Taken out of the file even when a stronger source speaks, so that
+        // what remains there at the end is what nobody knows.
+        let filed = self.file.as_mut().and_then(|(file, table)| {
+            table.remove(&file_key).map(|value| (text_of(&value), file.clone()))
+        });
+        if let Some(text) = self.flags.remove(name) {
+            let origin = Origin(format!("--{name} {text}"));
+            return Some((text, origin));
+        }
+        if let Some(text) = self.environment.remove(name) {
+            let variable = file_key.to_uppercase();
+            let origin = Origin(format!("LAMU_{variable}={text} (environment)"));
+            return Some((text, origin));
+        }
+        filed.map(|(text, file)| {
+            let origin = Origin(format!("{file_key} = {text} ({file})"));
+            (text, origin)
+        })
+    }
+}
+
+fn text_of(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The setting, as the file spells it, that `typed` was most likely meant for.
+fn nearest(typed: &str) -> Option<String> {
+    let known = NAMES.iter().map(|name| name.replace('-', "_")).chain(["keys".to_owned()]);
+    let typed = typed.replace('-', "_");
+    known
+        .map(|name| (distance(&typed, &name), name))
+        .min()
+        .filter(|(distance, name)| *distance * 3 <= name.len())
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's, over bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
