@@ -1,12 +1,14 @@
 # The commands of the project. Everything they make lies under target/.
 
-.PHONY: help build demo test lint
+.PHONY: help build demo test lint bench bench-peers leaks
 
 help:
 	@echo 'make build   the release binary, target/release/lamu'
 	@echo 'make demo    start lamu, deploy a Python and a Rust function, invoke them, stop'
 	@echo 'make test    install what the tests need, and run all of them'
 	@echo 'make lint    formatting, clippy, documentation, dependencies'
+	@echo 'make bench   figures beside the floor and the peers (make bench-peers installs those)'
+	@echo 'make leaks   10,000 mixed operations, then what is left of them'
 
 build:
 	cargo build --release --locked --package lamu
@@ -19,3 +21,15 @@ test:
 
 lint:
 	scripts/lint
+
+# Seconds of each measurement and more: make bench ARGS='--rounds 5 --only warm'
+bench:
+	bench/prepare
+	python3 bench/bench.py $(ARGS)
+
+bench-peers:
+	bench/prepare-peers
+
+leaks:
+	bench/prepare
+	python3 bench/leaks.py $(ARGS)

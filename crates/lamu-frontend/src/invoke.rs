@@ -137,8 +137,12 @@ impl Invoker {
             Start::Warm => Started::Warm,
             Start::Cold(_) => Started::Cold,
         };
-        self.stats.invoked(started, began.elapsed());
-        Ok(answer_of(reply, request, version, start, &trace))
+        let handler = reply.handler;
+        let mut response = answer_of(reply, request, version, &trace);
+        let total = began.elapsed();
+        self.stats.invoked(started, total);
+        put(response.headers_mut(), SERVER_TIMING, timing(start, handler, total));
+        Ok(response)
     }
 
     fn find(&self, target: &Target, seed: Uuid) -> Result<Found, ApiError> {
@@ -234,7 +238,6 @@ fn answer_of(
     reply: Reply,
     request: &RequestId,
     version: Version,
-    start: Start,
     trace: &Trace,
 ) -> Response<Bytes> {
     let (body, failed, content_type) = match reply.outcome {
@@ -253,7 +256,6 @@ fn answer_of(
     if let Some(tail) = reply.log_tail {
         put(headers, LOG_RESULT, STANDARD.encode(tail));
     }
-    put(headers, SERVER_TIMING, timing(start, reply.handler));
     response
 }
 
@@ -275,7 +277,7 @@ fn answer(status: StatusCode, version: Version, trace: &Trace, body: Bytes) -> R
 
 /// Milliseconds, in the standard's form. Making an environment is named only
 /// when this call waited for one.
-fn timing(start: Start, handler: Duration) -> String {
+fn timing(start: Start, handler: Duration, total: Duration) -> String {
     let ms = |took: Duration| took.as_secs_f64() * 1e3;
     let mut text = String::with_capacity(96);
     if let Start::Cold(Timings { placed, sandbox, init }) = start {
@@ -288,7 +290,7 @@ fn timing(start: Start, handler: Duration) -> String {
             ms(init)
         );
     }
-    let _ = write!(text, "handler;dur={:.3}", ms(handler));
+    let _ = write!(text, "handler;dur={:.3}, total;dur={:.3}", ms(handler), ms(total));
     text
 }
 
@@ -317,20 +319,19 @@ mod tests {
         Reply { outcome, log_tail: None, handler: Duration::from_micros(1_500) }
     }
 
-    fn shown(outcome: Outcome, start: Start) -> Response<Bytes> {
-        answer_of(reply(outcome), &RequestId::new("r-1"), Version::Number(3), start, &trace())
+    fn shown(outcome: Outcome) -> Response<Bytes> {
+        answer_of(reply(outcome), &RequestId::new("r-1"), Version::Number(3), &trace())
     }
 
     #[test]
     fn a_response_carries_the_functions_bytes_and_who_ran() {
         let body = Bytes::from_static(b"\"hi\"");
-        let answer = shown(Outcome::Response { content_type: None, body }, Start::Warm);
+        let answer = shown(Outcome::Response { content_type: None, body });
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.body(), "\"hi\"");
         assert_eq!(answer.headers()[EXECUTED_VERSION], "3");
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/json");
         assert_eq!(answer.headers()[REMAPPED_LENGTH], "0");
-        assert_eq!(answer.headers()[SERVER_TIMING], "handler;dur=1.500");
         assert!(!answer.headers().contains_key(FUNCTION_ERROR));
     }
 
@@ -339,7 +340,7 @@ mod tests {
         let body = Bytes::from_static(b"{}");
         let error = Outcome::FunctionError { error_type: "E".into(), body };
         for outcome in [error, Outcome::Fault(Fault::timeout(3.0))] {
-            let answer = shown(outcome, Start::Warm);
+            let answer = shown(outcome);
             assert_eq!(answer.status(), StatusCode::OK);
             assert_eq!(answer.headers()[FUNCTION_ERROR], "Unhandled");
         }
@@ -353,8 +354,12 @@ mod tests {
             init: Duration::from_millis(30),
         };
         assert_eq!(
-            timing(Start::Cold(timings), Duration::from_millis(2)),
-            "placed;dur=0.020, sandbox;dur=1.000, init;dur=30.000, handler;dur=2.000"
+            timing(Start::Cold(timings), Duration::from_millis(2), Duration::from_millis(34)),
+            "placed;dur=0.020, sandbox;dur=1.000, init;dur=30.000, handler;dur=2.000, total;dur=34.000"
+        );
+        assert_eq!(
+            timing(Start::Warm, Duration::from_micros(300), Duration::from_micros(450)),
+            "handler;dur=0.300, total;dur=0.450"
         );
     }
 

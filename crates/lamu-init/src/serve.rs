@@ -291,7 +291,12 @@ impl Environment {
             // `begin` refused all of these.
             _ => Answer::not_found(),
         };
-        self.channel.flush()?;
+        // The caller is answered before the runtime is. One that sent its next
+        // request along will be done at once, and both leave in one write.
+        let more = matches!(self.connections.get(at), Some(Some(c)) if !c.input.is_empty());
+        if !more {
+            self.channel.flush()?;
+        }
         Ok(self.answer(at, &answer))
     }
 
@@ -344,6 +349,9 @@ impl Environment {
     pub(crate) fn hand_out(&mut self) {
         while let Some(caller) = self.parked.pop() {
             let Some(invoke) = &self.invoke else { return };
+            // Before the write: on a shared core the runtime may have answered
+            // by the time it returns.
+            let handed_out = Instant::now();
             let status = match caller {
                 Caller::Direct => {
                     let Some(direct) = &mut self.direct else { continue };
@@ -365,7 +373,7 @@ impl Environment {
             }
             if self.phase == Phase::Ready {
                 self.last_id = Some(invoke.request_id.clone());
-                self.handed_out = Instant::now();
+                self.handed_out = handed_out;
                 self.phase = Phase::Running;
             }
             if let Caller::Connection(at) = caller {

@@ -104,9 +104,9 @@ async fn init_has_three_capabilities_and_the_function_none() {
     };
 
     let init = inside.ask("status").await;
-    assert_eq!(field(&init, "CapEff:"), "00000000000000e0");
-    assert_eq!(field(&init, "CapPrm:"), "00000000000000e0");
-    assert_eq!(field(&init, "CapBnd:"), "00000000000000e0");
+    assert_eq!(field(&init, "CapEff:"), "00000000000001e0");
+    assert_eq!(field(&init, "CapPrm:"), "00000000000001e0");
+    assert_eq!(field(&init, "CapBnd:"), "00000000000001e0");
     assert_eq!(field(&init, "Pid:"), "1");
     assert_eq!(inside.ask("ids").await, "[0, 0, 0, 0, 0, 0]");
 

@@ -93,7 +93,7 @@ fn the_aws_cli_works_unchanged() {
     let lamu = Lamu::start();
     let dir = tempfile::tempdir().unwrap();
     let zip = dir.path().join("f.zip");
-    let script = "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); z.writestr('app.py', 'def handler(e, c): return {\"got\": e}'); z.close()";
+    let script = "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); i = zipfile.ZipInfo('app.py'); i.external_attr = 0o644 << 16; z.writestr(i, 'def handler(e, c): return {\"got\": e}'); z.close()";
     let packed =
         std::process::Command::new(support::venv("python")).args(["-c", script]).arg(&zip).status();
     assert!(packed.unwrap().success());

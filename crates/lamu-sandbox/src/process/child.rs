@@ -29,12 +29,13 @@ const TMP_FILES_PER_MIB: u32 = 256;
 /// Under memory pressure on the whole host, functions go before lamu.
 const OOM_SCORE_ADJ: &str = "500";
 
-/// What init may still do inside: become the function's user and end its
-/// processes. Only where init and function are different users.
-const INIT_CAPABILITIES: [u32; 3] = [CAP_KILL, CAP_SETGID, CAP_SETUID];
+/// What init may still do inside: become the function's user, leave that user
+/// no capability to ever regain (SETPCAP), and end its processes. Only where init and function are different users.
+const INIT_CAPABILITIES: [u32; 4] = [CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP];
 const CAP_KILL: u32 = 5;
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
+const CAP_SETPCAP: u32 = 8;
 
 #[derive(Debug)]
 pub struct Child<'a> {

@@ -40,7 +40,7 @@ impl Report {
             holds("namespaces: user, pid, mount, net, uts, ipc, cgroup"),
             holds("read-only root, private /tmp of limited size"),
             holds("no capabilities, no new privileges"),
-            holds("system call filter"),
+            holds("system call filter (seccomp)"),
             holds("network: loopback only"),
             unless(
                 "Landlock",
@@ -88,6 +88,6 @@ mod tests {
         assert_eq!(report.cgroup_version, 0);
         assert!(missing.contains(&"memory limit and use"));
         assert!(missing.contains(&"Landlock"));
-        assert!(!missing.contains(&"system call filter"));
+        assert!(!missing.contains(&"system call filter (seccomp)"));
     }
 }

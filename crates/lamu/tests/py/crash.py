@@ -7,7 +7,7 @@ CODE = "def handler(event, context):\n    return [%d, context.function_version]\
 
 def made():
     api = client()
-    create(api, "kept", CODE % 1, Environment={"Variables": {"A": "1"}}, Tags={"t": "1"})
+    create(api, "kept", CODE % 1, Environment={"Variables": {"KEY": "1"}}, Tags={"t": "1"})
     api.publish_version(FunctionName="kept")
     api.update_function_code(FunctionName="kept", ZipFile=pack({"app.py": CODE % 2}))
     settle(api, "kept")
@@ -23,7 +23,7 @@ def made():
 def still_there():
     api = client()
     got = api.get_function(FunctionName="kept")
-    assert got["Configuration"]["Environment"] == {"Variables": {"A": "1"}}
+    assert got["Configuration"]["Environment"] == {"Variables": {"KEY": "1"}}
     assert got["Configuration"]["State"] == "Active" and got["Tags"] == {"t": "1"}
     assert got["Concurrency"] == {"ReservedConcurrentExecutions": 7}
     versions = api.list_versions_by_function(FunctionName="kept")["Versions"]

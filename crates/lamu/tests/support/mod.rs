@@ -55,10 +55,11 @@ impl Lamu {
     fn start_command(mut command: Command, dir: &Path, arguments: &[&str]) -> Lamu {
         let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
         let mut child = command
-            .args(["run", "--listen", "127.0.0.1:0", "--drain-secs", "10", "--data"])
+            .args(["run", "--listen", "127.0.0.1:0", "--data"])
             .arg(dir.join("data"))
             .args(arguments)
             .env_remove("LAMU_CONFIG")
+            .env("LAMU_DRAIN_SECS", "10")
             .env("XDG_CONFIG_HOME", dir.join("config"))
             .env("LAMU_LOG", std::env::var("LAMU_LOG").unwrap_or("info,lamu=debug".into()))
             .stdin(Stdio::null())
