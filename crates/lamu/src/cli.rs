@@ -26,7 +26,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Run(Run),
+    Run(Box<Run>),
     Deploy(Deploy),
     Invoke(Invoke),
     Logs(Logs),
@@ -75,7 +75,7 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// TOML file with [[keys]]: who may call [env: LAMU_KEYS]
+    /// TOML file with `[[keys]]`: who may call [env: LAMU_KEYS]
     ///
     /// Each has access_key_id, secret_access_key and optionally account. With
     /// any key, every request must be signed with one of them.

@@ -29,7 +29,7 @@ scenarios!("functions":
 #[test]
 fn code_comes_from_s3() {
     let zip = std::process::Command::new(support::venv("python"))
-        .args(["-c", "import io, sys, zipfile; o = io.BytesIO(); z = zipfile.ZipFile(o, 'w'); z.writestr('app.py', 'def handler(e, c): return e'); z.close(); sys.stdout.buffer.write(o.getvalue())"])
+        .args(["-c", "import io, sys, zipfile; o = io.BytesIO(); z = zipfile.ZipFile(o, 'w'); i = zipfile.ZipInfo('app.py'); i.external_attr = 0o644 << 16; z.writestr(i, 'def handler(e, c): return e'); z.close(); sys.stdout.buffer.write(o.getvalue())"])
         .output()
         .unwrap()
         .stdout;

@@ -1,6 +1,6 @@
 //! `lamu invoke`: one synchronous call.
 //!
-//! Not here: reading the log later ([`super::logs`]).
+//! Not here: reading the log later (`logs`).
 
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;

@@ -36,7 +36,9 @@ def stock_python_client():
         bootstrap = zipfile.ZipInfo("bootstrap")
         bootstrap.external_attr = 0o755 << 16
         made.writestr(bootstrap, "#!/bin/sh\nPYTHONPATH=/var/task exec /usr/bin/python3 -m awslambdaric \"$_HANDLER\"\n")
-        made.writestr("app.py", """
+        app = zipfile.ZipInfo("app.py")
+        app.external_attr = 0o644 << 16
+        made.writestr(app, """
 def handler(event, context):
     if event == 'fail':
         raise KeyError('k')

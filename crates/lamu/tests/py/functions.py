@@ -95,11 +95,11 @@ def updated_code_runs_next():
     assert run(api, "f")[1] == 2
 
     api.update_function_configuration(
-        FunctionName="f", Timeout=5, MemorySize=256, Environment={"Variables": {"B": "2"}})
+        FunctionName="f", Timeout=5, MemorySize=256, Environment={"Variables": {"OTHER": "2"}})
     settle(api, "f")
     after = api.get_function_configuration(FunctionName="f")
     assert (after["Timeout"], after["MemorySize"]) == (5, 256)
-    assert after["Environment"] == {"Variables": {"B": "2"}}
+    assert after["Environment"] == {"Variables": {"OTHER": "2"}}
 
     with refused("PreconditionFailedException", 412, "The Revision Id provided does not match"):
         api.update_function_code(

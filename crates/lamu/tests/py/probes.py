@@ -48,7 +48,7 @@ def sees_only_its_own_files():
         assert seen in (False, [], "PermissionError 13"), (path, seen)
     entries = probe(api, "sorted(os.listdir('/'))")
     prefix = probe(api, "os.path.realpath(os.sys.base_prefix).split('/')[1]")
-    assert set(entries) <= {prefix, "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin", "tmp", "usr", "var", "mnt", "sys"}, entries
+    assert set(entries) <= {prefix, "home", "root", "run", "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin", "tmp", "usr", "var", "mnt", "sys"}, entries
     assert probe(api, "os.listdir('/tmp')") == []
     devices = probe(api, "sorted(os.listdir('/dev'))")
     assert set(devices) <= {"null", "zero", "full", "random", "urandom", "fd", "stdin", "stdout", "stderr", "tty", "ptmx", "pts", "core"}, devices
