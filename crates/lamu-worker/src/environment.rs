@@ -18,6 +18,7 @@
 //! machine is made (`boot`), which environments there are (`worker`).
 
 mod boot;
+mod caller;
 mod cell;
 mod channel;
 mod invocation;
@@ -30,7 +31,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use lamu_guest::{Exit, FromInit, InitOutcome, InvokeRef, ToInit};
-use lamu_link::{BootError, Booted, EnvironmentHandle, InvokeError, Reply, WeakEnvironment, Work};
+use lamu_link::{BootError, Booted, EnvironmentHandle, WeakEnvironment, Work};
 use lamu_model::{InitPhase, Outcome, Report, ReportStatus, SandboxId, VersionSpec, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::unconstrained;
@@ -43,6 +44,7 @@ pub(crate) use self::boot::{chain, unpack};
 pub(crate) use self::cell::Cell;
 
 use self::boot::Made;
+use self::caller::{Caller, refuse};
 use self::cell::{Presence, State};
 use self::channel::{Channel, ChannelError};
 use self::invocation::{After, Invocation, Runtime, Step};
@@ -514,22 +516,6 @@ enum Heard {
     End,
 }
 
-/// The one who waits for the answer, until it has been given.
-struct Caller {
-    reply: Option<oneshot::Sender<Result<Reply, InvokeError>>>,
-    tail: bool,
-}
-
-impl Caller {
-    fn answer(&mut self, invocation: &Invocation, log_tail: Option<Vec<u8>>) {
-        debug_assert_eq!(self.tail, log_tail.is_some());
-        let (Some(reply), Some(outcome)) = (self.reply.take(), &invocation.outcome) else { return };
-        let outcome = outcome.clone();
-        // A caller that went away misses nothing but its own answer.
-        let _ = reply.send(Ok(Reply { outcome, log_tail, handler: invocation.handler }));
-    }
-}
-
 /// Tells the worker that the environment is no more, even after a panic.
 struct Gone {
     sandbox: SandboxId,
@@ -564,14 +550,6 @@ async fn reset(channel: &mut Channel, journal: &mut Journal) -> Result<(), Reset
         }
     };
     timeout(Duration::from_secs(RESET_SECS_MAX), done).await.unwrap_or(Err(ResetError::Silent))
-}
-
-fn refuse(
-    call: lamu_link::Call,
-    hold: lamu_link::Hold,
-    reply: oneshot::Sender<Result<Reply, InvokeError>>,
-) {
-    let _ = reply.send(Err(InvokeError::NotStarted { hold, call: Box::new(call) }));
 }
 
 async fn destroy(context: &Context, sandbox: SandboxId) {

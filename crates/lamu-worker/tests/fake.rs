@@ -3,162 +3,25 @@
 //! init would say. Time is paused, not slept through.
 
 mod common;
+mod stage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Host, body, call, eventually, fault, new_sandbox, spec, tail};
-use lamu_guest::{Exit, FrameBuffer, FromInit, InitOutcome, Invoke, LogSource, PROTOCOL, ToInit};
+use common::{body, call, eventually, fault, new_sandbox, tail};
+use lamu_guest::{Exit, FromInit, InitOutcome, PROTOCOL, ToInit};
 use lamu_link::{
-    BootError, Booted, InvokeError, Load, ManagerHandle, ManagerRequest, PlacementRequest, Reply,
-    WorkerEvent,
+    BootError, InvokeError, Load, ManagerHandle, ManagerRequest, PlacementRequest, WorkerEvent,
 };
-use lamu_model::{Epoch, FaultKind, LogFormat, LogLevel, Outcome, SandboxId, VersionSpec};
-use lamu_sandbox::fake::{Birth, Event, FakeDriver};
+use lamu_model::{Epoch, FaultKind, LogFormat, LogLevel, Outcome};
+use lamu_sandbox::fake::Event;
 use lamu_sandbox::{DriverError, Stats};
-use lamu_worker::WorkerConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::sync::mpsc::UnboundedReceiver;
-
-/// The test's end of one sandbox's channel.
-struct Init {
-    sandbox: SandboxId,
-    channel: UnixStream,
-    heard: FrameBuffer,
-}
-
-impl Init {
-    fn new(birth: Birth) -> Init {
-        Init { sandbox: birth.spec.sandbox, channel: birth.channel, heard: FrameBuffer::new() }
-    }
-
-    async fn say(&mut self, message: FromInit) {
-        let mut wire = Vec::new();
-        message.encode(&mut wire);
-        self.channel.write_all(&wire).await.unwrap();
-    }
-
-    /// `None` when the worker hung up.
-    async fn hear(&mut self) -> Option<ToInit> {
-        loop {
-            if let Some((kind, fields)) = self.heard.next().unwrap() {
-                return Some(ToInit::decode(kind, fields).unwrap());
-            }
-            let mut bytes = vec![0; 64 * 1024];
-            let count = self.channel.read(&mut bytes).await.unwrap_or(0);
-            if count == 0 {
-                return None;
-            }
-            self.heard.extend(&bytes[..count]);
-        }
-    }
-
-    async fn log(&mut self, record: &str) {
-        let record = record.as_bytes().to_vec();
-        self.say(FromInit::Log { source: LogSource::Function, time_ms: 0, record }).await;
-    }
-
-    async fn init_done(&mut self, outcome: InitOutcome) {
-        self.say(FromInit::InitDone { outcome, duration_ns: 1 }).await;
-    }
-
-    async fn hello(&mut self) {
-        self.say(FromInit::Hello { protocol: PROTOCOL }).await;
-        assert!(matches!(self.hear().await, Some(ToInit::Start(_))));
-    }
-
-    async fn ready(&mut self) {
-        self.hello().await;
-        self.init_done(InitOutcome::Ready).await;
-    }
-
-    async fn invoked(&mut self) -> Invoke {
-        match self.hear().await {
-            Some(ToInit::Invoke(invoke)) => invoke,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn respond(&mut self, id: &str, body: &[u8]) {
-        let (request_id, body) = (id.to_owned(), body.to_vec());
-        self.say(FromInit::Response { request_id, content_type: None, body }).await;
-    }
-
-    async fn done(&mut self, id: &str) {
-        self.say(FromInit::Done { request_id: id.to_owned(), handler_ns: 1_000 }).await;
-    }
-
-    /// Answers one event with itself.
-    async fn echo(&mut self) {
-        let invoke = self.invoked().await;
-        self.respond(&invoke.request_id, &invoke.body).await;
-        self.done(&invoke.request_id).await;
-    }
-
-    async fn reset(&mut self) {
-        assert_eq!(self.hear().await, Some(ToInit::Reset));
-        self.say(FromInit::ResetDone).await;
-    }
-}
+use stage::{Init, Stage};
+use tokio::io::AsyncWriteExt;
 
 /// What an init says to an invocation of this id.
 type Says = fn(&str) -> Vec<FromInit>;
-
-struct Stage {
-    host: Host,
-    driver: FakeDriver,
-    births: UnboundedReceiver<Birth>,
-    spec: Arc<VersionSpec>,
-}
-
-impl Stage {
-    async fn new() -> Stage {
-        Stage::with(|_| {}, |_| {}).await
-    }
-
-    async fn with(
-        config: impl FnOnce(&mut WorkerConfig),
-        change: impl FnOnce(&mut VersionSpec),
-    ) -> Stage {
-        let (driver, births) = FakeDriver::new();
-        let host = Host::start(Arc::new(driver.clone()), config).await;
-        let code = host.package(&[("bootstrap", b"#!/bin/sh\n")]).await;
-        let mut spec = spec(code, "provided.al2023");
-        change(&mut spec);
-        Stage { host, driver, births, spec: Arc::new(spec) }
-    }
-
-    /// An environment whose Init went well.
-    async fn booted(&mut self) -> (Booted, Init) {
-        let init = async {
-            let mut init = Init::new(self.births.recv().await.unwrap());
-            init.ready().await;
-            init
-        };
-        let (booted, init) = tokio::join!(self.host.boot(&self.spec), init);
-        (booted.unwrap(), init)
-    }
-
-    /// One invocation with its tail, and what init does meanwhile.
-    async fn invoke<T>(
-        &self,
-        booted: &Booted,
-        init: impl Future<Output = T>,
-    ) -> (Result<Reply, InvokeError>, T) {
-        tokio::join!(self.host.invoke(&booted.environment, "{\"k\":1}"), init)
-    }
-
-    async fn all_gone(&self) {
-        eventually("every machine is gone", || self.driver.machines().is_empty()).await;
-        let stats = self.host.worker.stats();
-        eventually("no gauge is left", || {
-            stats.starting.get() + stats.idle.get() + stats.busy.get() + stats.frozen.get() == 0
-        })
-        .await;
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn an_invocation_logs_start_end_and_report() {
