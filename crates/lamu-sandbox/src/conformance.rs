@@ -75,6 +75,7 @@ async fn the_end_of_a_machine_that_is_gone_succeeds(driver: &dyn Driver) {
     };
     gone(within(driver.freeze(sandbox)).await);
     gone(within(driver.thaw(sandbox)).await);
+    gone(driver.memory_bytes_max(sandbox).map(drop));
     gone(driver.stats(sandbox).map(drop));
     gone(driver.reset_memory_max(sandbox));
 }

@@ -31,7 +31,13 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Lets a frozen machine run on. Thawing a running one succeeds.
     async fn thaw(&self, sandbox: SandboxId) -> Result<(), DriverError>;
 
-    /// Cheap enough to be asked after every invocation.
+    /// [`Stats::memory_bytes_max`] alone: what every invocation reports, so
+    /// it costs one read.
+    fn memory_bytes_max(&self, sandbox: SandboxId) -> Result<u64, DriverError> {
+        Ok(self.stats(sandbox)?.memory_bytes_max)
+    }
+
+    /// A few reads; not for every invocation.
     fn stats(&self, sandbox: SandboxId) -> Result<Stats, DriverError>;
 
     /// Starts the high-water mark of [`Stats::memory_bytes_max`] afresh.

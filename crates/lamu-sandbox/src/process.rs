@@ -338,6 +338,10 @@ impl Driver for ProcessDriver {
         self.inner.machines.thaw(sandbox).await
     }
 
+    fn memory_bytes_max(&self, sandbox: SandboxId) -> Result<u64, DriverError> {
+        self.inner.machines.memory_bytes_max(sandbox)
+    }
+
     fn stats(&self, sandbox: SandboxId) -> Result<Stats, DriverError> {
         self.inner.machines.stats(sandbox)
     }

@@ -332,7 +332,7 @@ impl Environment {
         };
         let took = invocation.took(now());
         // Before a reset begins the mark anew.
-        let used = self.context.driver.stats(self.sandbox).unwrap_or_default().memory_bytes_max;
+        let used = self.context.driver.memory_bytes_max(self.sandbox).unwrap_or(0);
         if matches!(&invocation.rerun, Some((status, _)) if *status != ReportStatus::Success) {
             self.started(&invocation, &arn);
         }

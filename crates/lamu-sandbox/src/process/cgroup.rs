@@ -189,6 +189,20 @@ impl Cgroup {
         }
     }
 
+    /// The high-water mark of memory; what is in use where the kernel keeps no
+    /// mark.
+    pub fn memory_bytes_max(&self) -> io::Result<u64> {
+        let (mark, use_) = match &self.files {
+            Files::None => return Ok(0),
+            Files::V1(v1) => (&v1.memory_max, &v1.memory),
+            Files::V2(v2) => (&v2.memory_peak, &v2.memory),
+        };
+        match number(mark)? {
+            0 => number(use_),
+            mark => Ok(mark),
+        }
+    }
+
     pub fn stats(&self) -> io::Result<Stats> {
         let mut stats = Stats::default();
         match &self.files {
@@ -498,6 +512,7 @@ mod tests {
             cgroup.stats().unwrap(),
             Stats { memory_bytes: 1_000, memory_bytes_max: 5_000, oom_kills: 2, cpu_ns: 17_000 }
         );
+        assert_eq!(cgroup.memory_bytes_max().unwrap(), 5_000);
     }
 
     #[test]

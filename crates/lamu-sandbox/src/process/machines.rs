@@ -156,6 +156,11 @@ impl Machines {
         with(&running, sandbox, "thaw", |parts| parts.cgroup.set_frozen(false))
     }
 
+    pub fn memory_bytes_max(&self, sandbox: SandboxId) -> Result<u64, DriverError> {
+        let running = self.running(sandbox)?;
+        with(&running, sandbox, "read its memory mark", |parts| parts.cgroup.memory_bytes_max())
+    }
+
     pub fn stats(&self, sandbox: SandboxId) -> Result<Stats, DriverError> {
         let running = self.running(sandbox)?;
         with(&running, sandbox, "read its use", |parts| parts.cgroup.stats())
