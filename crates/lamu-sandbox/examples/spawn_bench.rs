@@ -89,11 +89,26 @@ async fn bench(init: PathBuf, rounds: usize) {
     show("prepare + claim + first byte", &mut first);
     show("destroy", &mut ended);
 
-    let start = Instant::now();
+    let sandbox = new_id();
+    let shell = driver.prepare(&class).await.expect("prepare");
+    let mut machine = driver.claim(shell, &spec(sandbox)).await.expect("claim");
+    machine.channel.as_mut().expect("channel").read_exact(&mut [0]).await.expect("first byte");
+    let (mut froze, mut thawed, mut told) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let _ = driver.stats(new_id());
+        let start = Instant::now();
+        driver.freeze(sandbox).await.expect("freeze");
+        froze.push(start.elapsed());
+        let start = Instant::now();
+        driver.thaw(sandbox).await.expect("thaw");
+        thawed.push(start.elapsed());
+        let start = Instant::now();
+        driver.stats(sandbox).expect("stats");
+        told.push(start.elapsed());
     }
-    println!("stats of none: {:?}", start.elapsed() / rounds as u32);
+    show("freeze", &mut froze);
+    show("thaw", &mut thawed);
+    show("stats", &mut told);
+    drop(machine);
 
     for parallel in [1, 2, 4, 8] {
         let start = Instant::now();

@@ -233,6 +233,19 @@ impl Inner {
         self.spawner.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
+    /// Another spawner, started off the runtime's own threads.
+    async fn restarted(&self) -> Result<Spawner, DriverError> {
+        let step = |source| DriverError::Step { step: "start the spawner".into(), source };
+        let (program, setup) = (self.program.clone(), self.setup.clone());
+        let init = self.init.try_clone().map_err(step)?;
+        let runtime = tokio::runtime::Handle::current();
+        let started = tokio::task::spawn_blocking(move || {
+            let _entered = runtime.enter();
+            Spawner::start(&program, &setup, init.as_fd())
+        });
+        started.await.map_err(|error| step(io::Error::other(error)))?.map_err(refused)
+    }
+
     /// Sends to the spawner, and to a new one if it has died.
     async fn send(
         &self,
@@ -249,9 +262,7 @@ impl Inner {
         let mut current = self.spawner();
         if Arc::ptr_eq(&current, &spawner) {
             tracing::error!("the spawner died, and every sandbox with it; starting another");
-            current = Arc::new(tokio::task::block_in_place(|| {
-                Spawner::start(&self.program, &self.setup, self.init.as_fd()).map_err(refused)
-            })?);
+            current = Arc::new(self.restarted().await?);
             *self.spawner.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
                 current.clone();
         }

@@ -359,6 +359,15 @@ mod tests {
     }
 
     #[test]
+    fn no_call_takes_more_steps_than_a_tree_is_deep() {
+        let program = filter();
+        let deepest = ranges(rule_of).len().next_power_of_two().ilog2() as usize;
+        // Two instructions a range, and those that look at arguments.
+        assert!(program.len() <= 2 * ranges(rule_of).len() + 40, "{}", program.len());
+        assert!(deepest <= 8, "{deepest}");
+    }
+
+    #[test]
     fn halves_longer_than_a_conditional_jump_are_jumped_over() {
         // Every number differs from its neighbours: the widest tree there is.
         let rule = |number: u32| Rule::Refuse((number % 97) as u16);

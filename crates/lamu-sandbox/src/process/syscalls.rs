@@ -76,7 +76,6 @@ pub const COMMON: &[(i64, Rule)] = &[
     (libc::SYS_fdatasync, Allow),
     (libc::SYS_sync, Allow),
     (libc::SYS_syncfs, Allow),
-    (libc::SYS_sync_file_range, Allow),
     (libc::SYS_sendfile, Allow),
     (libc::SYS_copy_file_range, Allow),
     (libc::SYS_splice, Allow),
@@ -229,8 +228,6 @@ pub const COMMON: &[(i64, Rule)] = &[
     (libc::SYS_setpriority, Allow),
     (libc::SYS_ioprio_get, Allow),
     (libc::SYS_ioprio_set, Allow),
-    (libc::SYS_getrlimit, Allow),
-    (libc::SYS_setrlimit, Allow),
     (libc::SYS_prlimit64, Allow),
     (libc::SYS_getrusage, Allow),
     (libc::SYS_getcpu, Allow),
@@ -322,10 +319,15 @@ pub const OWN: &[(i64, Rule)] = &[
     (libc::SYS_alarm, Allow),
     (libc::SYS_pause, Allow),
     (libc::SYS_time, Allow),
+    (libc::SYS_getrlimit, Allow),
+    (libc::SYS_setrlimit, Allow),
+    (libc::SYS_sync_file_range, Allow),
 ];
 
+/// Calls of aarch64 that the libc crate does not name: renameat,
+/// sync_file_range, getrlimit, setrlimit.
 #[cfg(target_arch = "aarch64")]
-pub const OWN: &[(i64, Rule)] = &[(libc::SYS_renameat, Allow)];
+pub const OWN: &[(i64, Rule)] = &[(38, Allow), (84, Allow), (163, Allow), (164, Allow)];
 
 // The same numbers on both architectures; not all named by the libc crate.
 const CACHESTAT: i64 = 451;
