@@ -114,7 +114,7 @@ def life(lamu, index, operations, seed):
                 count("deletes")
             elif random_.random() < 0.06:
                 lamu.call("PUT", f"/2015-03-31/functions/{name}/configuration",
-                          {"Timeout": 1, "Environment": {"Variables": {"N": str(random_.random())}}})
+                          {"Timeout": 1, "Environment": {"Variables": {"RUN": str(random_.random())}}})
                 lamu.settle(name)
                 count("updates")
             else:
@@ -146,7 +146,7 @@ def main():
     os.chmod(data, 0o755)
     failed, passed = [], 0
     try:
-        with Lamu(ROOT, data, extra=["--keep-alive", "2s"]) as lamu:
+        with Lamu(ROOT, data, extra=["--keep-alive-secs", "2"]) as lamu:
             # Pools fill, and every lazy part is there once.
             life(lamu, "warm-up", 60, args.seed)
             time.sleep(4)
@@ -162,6 +162,7 @@ def main():
             for what, many in sorted(counts.items()):
                 print(f"{many:>8}  {what}")
             print(f"in {took:.0f} s; waiting for idle environments to end")
+            refused = sum(many for what, many in counts.items() if what.startswith("refused"))
             allowed = {"memory MiB": 48, "open files": 24, "threads": 8}
             deadline = time.monotonic() + 30
             while True:
@@ -174,11 +175,13 @@ def main():
                 verdict = "LEFT" if what in failed else "ok"
                 print(f"{what:<18} before {before[what]:>8.1f}  after {after[what]:>8.1f}  {verdict}")
             passed = len(before) - len(failed)
+            if refused:
+                failed.append("requests refused")
             pid = lamu.process.pid
         # And when lamu has ended, nothing at all.
         rest = {
             "processes after the end": [p for p in filter(str.isdigit, os.listdir("/proc"))
-                                        if cgroup_of(p).find(f"lamu/") >= 0],
+                                        if cgroup_of(p).find("lamu/") >= 0],
             "cgroups after the end": [f for f, _, _ in os.walk("/sys/fs/cgroup") if re.search(r"/lamu/.*" + str(pid), f)],
             "mounts after the end": [line for line in open("/proc/self/mountinfo") if data in line],
         }
