@@ -106,7 +106,7 @@ def warm(rows, lamu, args):
 def cold(rows, lamu, args):
     for title, function, command in [
         ("native", functions.native_stock(ROOT) or functions.native_raw(ROOT), functions.spawn_native(ROOT)),
-        ("Python hello", functions.python_own(), ["python3", "-c", "import json, socket"]),
+        ("Python hello", functions.python_own(), [functions.interpreter(), "-c", "import json, socket"]),
         ("Node hello", functions.node_own(), ["node", "-e", "0"]),
     ]:
         if function is None:

@@ -136,7 +136,7 @@ class Lamu:
         _, headers, _ = self.call("POST", f"/2015-03-31/functions/{name}/invocations", b"{}")
         total = (time.perf_counter() - begin) * 1000
         phases = {part.split(";")[0].strip(): float(part.split("dur=")[1])
-                  for part in headers.get("Server-Timing", "").split(",") if "dur=" in part}
+                  for part in next((v for k, v in headers.items() if k.lower() == "server-timing"), "").split(",") if "dur=" in part}
         if "init" not in phases:
             raise RuntimeError(f"not a cold start: {headers}")
         entered = phases["placed"] + phases["sandbox"] + phases["init"]
