@@ -270,7 +270,13 @@ impl Child<'_> {
     }
 }
 
-fn limit(resource: libc::__rlimit_resource_t, max: u64) -> Result<(), i32> {
+/// What the C library calls the number of a limit.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+fn limit(resource: Resource, max: u64) -> Result<(), i32> {
     let value = libc::rlimit { rlim_cur: max, rlim_max: max };
     // SAFETY: `value` lives across the call, which only reads it.
     if unsafe { libc::setrlimit(resource, &raw const value) } == 0 {

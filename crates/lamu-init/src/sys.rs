@@ -116,16 +116,14 @@ pub fn settle() {
     // be done.
     prctl(libc::PR_SET_DUMPABLE, 0, 0);
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
+    // A fixed threshold: glibc would raise it after the first large body and
+    // keep such memory from then on. Others have a fixed one.
     // SAFETY: numbers only, and the process has one thread.
+    #[cfg(target_env = "gnu")]
     unsafe {
-        // A fixed threshold: glibc would raise it after the first large body
-        // and keep such memory from then on.
-        #[cfg(target_env = "gnu")]
-        {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 10);
-            libc::mallopt(libc::M_ARENA_MAX, 1);
-        }
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
