@@ -145,6 +145,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turn")
     parser.add_argument("--colds", type=int, default=40, help="cold starts of each kind")
+    parser.add_argument("--sandboxes", type=int, default=300, help="sandboxes made for each of their figures")
     parser.add_argument("--only", default="warm,cold,memory,sandbox,peers", help="parts to run")
     parser.add_argument("--out", default=os.path.join(ROOT, "target", "bench.json"))
     args = parser.parse_args()
@@ -162,7 +163,7 @@ def main():
             if "memory" in parts:
                 memory(rows, lamu)
         if "sandbox" in parts:
-            functions.sandbox_rows(ROOT, rows)
+            functions.sandbox_rows(ROOT, rows, args.sandboxes)
         if "peers" in parts:
             peers.rows(ROOT, rows, args)
     finally:

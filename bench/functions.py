@@ -129,13 +129,14 @@ def time_command(command):
     return (time.perf_counter() - begin) * 1000
 
 
-def sandbox_rows(root, rows):
-    """Rows of the sandbox driver's own bench: `name unit value` a line."""
+def sandbox_rows(root, rows, rounds):
+    """Rows of the sandbox driver's own bench; it says how its lines look."""
     binary = os.path.join(root, "target", "release", "examples", "spawn_bench")
-    if not os.path.exists(binary):
-        print("skipped: sandbox rows (spawn_bench is not built)")
+    init = os.path.join(root, "target", "bench", "lamu-init")
+    if not (os.path.exists(binary) and os.path.exists(init)):
+        print("skipped: sandbox rows (bench/prepare builds what they need)")
         return
-    done = subprocess.run([binary, "--rows"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([binary, init, str(rounds)], capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         print(f"skipped: sandbox rows: {done.stderr.strip()[-300:]}")
         return
@@ -143,6 +144,7 @@ def sandbox_rows(root, rows):
         found = re.match(r"row\t([^\t]+)\t([^\t]+)\t([\d.]+)(?:\t([\d.]+))?$", line)
         if found:
             name, unit, ours, floor = found.groups()
-            rows.add(name, unit, float(floor) if floor else None, float(ours))
+            rows.add(name, unit, float(floor) if floor else None, float(ours), rounds=rounds,
+                     beside="the same init started with nothing around it" if floor else None)
 
 
