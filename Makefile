@@ -11,6 +11,7 @@ help:
 	@echo 'make leaks   10,000 mixed operations, then what is left of them'
 
 build:
+	scripts/setup-target
 	cargo build --release --locked --package lamu
 
 demo: build
