@@ -70,16 +70,16 @@ fn target_of_init() -> String {
     let own = env::var("TARGET").expect("cargo sets TARGET");
     let musl = own.replace("-gnu", "-musl");
     let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");
-    let asked =
-        Command::new(rustc).args(["--print", "target-libdir", "--target", &musl]).output();
+    let asked = Command::new(rustc).args(["--print", "target-libdir", "--target", &musl]).output();
     let libdir = asked.ok().filter(|output| output.status.success()).map(|output| output.stdout);
     let libdir = libdir.and_then(|path| String::from_utf8(path).ok());
-    match libdir.map(|path| PathBuf::from(path.trim())) {
-        Some(libdir) => {
-            // A target added or removed later makes another init.
-            println!("cargo::rerun-if-changed={}", libdir.display());
-            if libdir.is_dir() { musl } else { own }
-        }
-        None => own,
+    let Some(libdir) = libdir.map(|path| PathBuf::from(path.trim())) else { return own };
+    // rustup's list of what is installed: a target added later makes another
+    // init. A path that is not there would have cargo build lamu every time.
+    if let Some(list) = libdir.ancestors().nth(2).map(|rustlib| rustlib.join("components"))
+        && list.is_file()
+    {
+        println!("cargo::rerun-if-changed={}", list.display());
     }
+    if libdir.is_dir() { musl } else { own }
 }

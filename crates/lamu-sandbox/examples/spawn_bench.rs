@@ -88,10 +88,7 @@ impl Stage {
             cpu_millis: 1_000,
             pids_max: 1_024,
             tmp_mib: 512,
-            mounts: vec![Mount {
-                sources: vec![self.package.clone()],
-                target: "/var/task".into(),
-            }],
+            mounts: vec![Mount { sources: vec![self.package.clone()], target: "/var/task".into() }],
         };
         let start = Instant::now();
         let shell = self.driver.prepare(&class).await.expect("prepare");
