@@ -7,6 +7,7 @@
 mod arn;
 mod digest;
 mod events;
+pub mod filter;
 mod ids;
 mod limits;
 mod outcome;
