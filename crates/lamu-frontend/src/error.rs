@@ -24,6 +24,10 @@ pub fn of_refusal(refusal: Refusal) -> ApiError {
         Refusal::NoFunction(arn) => ApiError::not_found(format!("Function not found: {arn}")),
         Refusal::NoAlias(arn) => ApiError::not_found(format!("Cannot find alias arn: {arn}")),
         Refusal::NoAliasToUpdate(arn) => ApiError::not_found(format!("Alias not found: {arn}")),
+        Refusal::NoInvokeConfig(arn) => {
+            ApiError::not_found(format!("The function {arn} doesn't have an EventInvokeConfig"))
+        }
+        Refusal::NothingToConfigure => ApiError::not_found("The function doesn't exist."),
         Refusal::OtherRegion { asked, here } => ApiError::not_found(format!(
             "Functions from '{asked}' are not reachable in this region ('{here}')"
         )),
@@ -138,6 +142,14 @@ fn no_room() -> ApiError {
     ApiError::throttled(
         lamu_api::ThrottleReason::ConcurrentInvocationLimitExceeded,
         "Rate Exceeded.",
+    )
+}
+
+/// The call has been through this function too often.
+pub fn of_recursion() -> ApiError {
+    ApiError::new(
+        ErrorCode::RecursiveInvocation,
+        "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's invocation.",
     )
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use lamu_link::{LogsHandle, ManagerHandle, WorkerHandle};
 use lamu_store::{Metadata, MetadataError, Packages};
 use tokio::net::TcpListener;
+use tokio::sync::watch::error::RecvError;
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -18,6 +19,7 @@ use crate::browser::OwnNames;
 use crate::code::Intake;
 use crate::code_link::CodeLinks;
 use crate::config::FrontendConfig;
+use crate::function::beside::Beside;
 use crate::function::catalog::Catalog;
 use crate::function::settle::Settler;
 use crate::function::store::Store;
@@ -83,8 +85,17 @@ impl Frontend {
         let mut tasks = JoinSet::new();
         let (caught, mut catching_up) = watch::channel(Caught::default());
         watch_store(&metadata, &catalog, &caught, &mut tasks);
+        let beside = Arc::new(Beside::new(&metadata));
+        let tables = beside.follow(&mut tasks);
         let links = CodeLinks::open(&*metadata).await.map_err(StartError::Metadata)?;
-        tokio::time::timeout(CATCH_UP_MAX, catching_up.wait_for(|caught| caught.all()))
+        let caught_up = async {
+            catching_up.wait_for(|caught| caught.all()).await?;
+            for mut table in tables {
+                table.wait_for(|caught| *caught).await?;
+            }
+            Ok::<(), RecvError>(())
+        };
+        tokio::time::timeout(CATCH_UP_MAX, caught_up)
             .await
             .map_err(|_| StartError::Late(CATCH_UP_MAX))?
             .map_err(|_| StartError::Late(Duration::ZERO))?;
@@ -93,7 +104,12 @@ impl Frontend {
         let store = Arc::new(Store::new(metadata, catalog.clone()));
         let settler =
             Arc::new(Settler::new(store.clone(), catalog.clone(), workers, manager.clone()));
-        let sweeper = Arc::new(Sweeper::new(store.clone(), catalog.clone(), packages.clone()));
+        let sweeper = Arc::new(Sweeper::new(
+            store.clone(),
+            catalog.clone(),
+            beside.clone(),
+            packages.clone(),
+        ));
         tasks.spawn(settler.clone().run());
         tasks.spawn(sweeper.clone().run());
         let service = Arc::new(Service {
@@ -104,6 +120,7 @@ impl Frontend {
                 store,
                 settler,
                 sweeper,
+                beside,
                 intake: Intake::new(packages.clone(), config.s3, config.temp_dir),
                 links,
                 account_concurrency: config.limits.concurrency,

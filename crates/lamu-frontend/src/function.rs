@@ -2,22 +2,25 @@
 //! and the rules of versions, aliases and revisions.
 //!
 //! Everything in this room's files is a decision over values, but for
-//! `catalog` (what is cached), `store` (what is written) and the background
-//! tasks `settle` and `sweep`.
+//! `catalog` and `beside` (what is cached), `store` (what is written) and the
+//! background tasks `settle` and `sweep`.
 //!
 //! Not here: HTTP (`listener`, `service`), operations as clients call them
 //! (`operations`), running a function (`invoke`).
 
+pub mod beside;
 pub mod catalog;
 pub mod configuration;
 pub mod document;
 pub mod environment;
+pub mod invoke_config;
 pub mod paging;
 pub mod publish;
 pub mod refusal;
 pub mod render;
 pub mod resolve;
 pub mod routing;
+pub mod runtime_management;
 pub mod runtimes;
 pub mod settle;
 pub mod state;

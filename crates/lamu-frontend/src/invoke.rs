@@ -30,14 +30,18 @@ use crate::admission::Admission;
 use crate::error;
 use crate::event;
 use crate::function::catalog::{Catalog, Found};
+use crate::function::document::RecursiveLoop;
 use crate::function::refusal::Refusal;
 use crate::function::resolve::{Caller, Target, resolve};
 use crate::stats::{FrontendStats, Started};
-use crate::trace::Trace;
+use crate::trace::{self, Trace};
 
 /// Environments that may end between their lease and our call before we give
 /// up: each is a race lost, and three in a row are a defect.
 const ATTEMPTS_MAX: usize = 3;
+
+/// Passages of one trace through a function: Lambda stops "at about 16".
+const PASSAGES_MAX: u32 = 16;
 
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3_583;
 
@@ -95,7 +99,7 @@ impl Invoker {
             resolve(head.function, head.qualifier.as_deref(), caller, operation.iam_action())
                 .map_err(error::of_refusal)?;
         let found = self.find(&target, seed)?;
-        let trace = Trace::of(header_text(headers, &TRACE_ID), seed, now_secs);
+        let mut trace = Trace::of(header_text(headers, &TRACE_ID), seed, now_secs);
         let version = match &found.version {
             None => Version::Latest,
             Some(version) => Version::Number(version.doc.number),
@@ -115,6 +119,7 @@ impl Invoker {
                 "InvocationType Event is a way of Lambda to invoke that lamu does not serve yet. Use RequestResponse.",
             ));
         }
+        self.check_lineage(&found, &mut trace)?;
         refuse_unserved(&head.tenant_id, &head.durable_execution_name)?;
         let call = Call {
             request: request.clone(),
@@ -153,6 +158,19 @@ impl Invoker {
             let qualifier = target.qualifier.as_ref().unwrap_or(&latest);
             error::of_refusal(Refusal::NoFunction(target.key.arn().qualified(qualifier)))
         })
+    }
+
+    /// Stops a call that came round to its function too often, unless the
+    /// function allows it.
+    fn check_lineage(&self, found: &Found, trace: &mut Trace) -> Result<(), ApiError> {
+        let key = &found.function.key;
+        let mark = trace::mark(&[key.region.as_str(), key.account.as_str(), key.name.as_str()]);
+        let passed = trace.pass(mark);
+        let allowed = found.live().is_some_and(|live| live.recursive_loop == RecursiveLoop::Allow);
+        match passed >= PASSAGES_MAX && !allowed {
+            true => Err(error::of_recursion()),
+            false => Ok(()),
+        }
     }
 
     /// Has an environment run the call.

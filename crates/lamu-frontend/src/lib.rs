@@ -29,6 +29,7 @@ mod operations;
 mod s3;
 mod service;
 mod stats;
+mod table;
 mod trace;
 
 pub use admission::{Admission, InUse, Limits, RateRule};

@@ -9,6 +9,8 @@ mod account;
 mod aliases;
 mod concurrency;
 mod functions;
+mod invoke_configs;
+mod runtimes;
 mod tags;
 mod versions;
 
@@ -21,6 +23,7 @@ use uuid::Uuid;
 
 use crate::code::Intake;
 use crate::code_link::CodeLinks;
+use crate::function::beside::Beside;
 use crate::function::catalog::{Catalog, Found, HeadEntry};
 use crate::function::document::{Head, Live};
 use crate::function::paging;
@@ -37,6 +40,7 @@ pub struct Control {
     pub store: Arc<Store>,
     pub settler: Arc<Settler>,
     pub sweeper: Arc<Sweeper>,
+    pub beside: Arc<Beside>,
     pub intake: Intake,
     pub links: CodeLinks,
     /// Concurrent invocations of an account in a region.

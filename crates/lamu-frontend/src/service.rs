@@ -333,6 +333,19 @@ impl Service {
             Operation::ListTags => run!(list_tags),
             Operation::TagResource => run!(tag_resource),
             Operation::UntagResource => run!(untag_resource),
+            Operation::PutFunctionEventInvokeConfig => run!(put_function_event_invoke_config),
+            Operation::UpdateFunctionEventInvokeConfig => {
+                run!(update_function_event_invoke_config)
+            }
+            Operation::GetFunctionEventInvokeConfig => run!(get_function_event_invoke_config),
+            Operation::DeleteFunctionEventInvokeConfig => {
+                run!(delete_function_event_invoke_config)
+            }
+            Operation::ListFunctionEventInvokeConfigs => run!(list_function_event_invoke_configs),
+            Operation::PutRuntimeManagementConfig => run!(put_runtime_management_config),
+            Operation::GetRuntimeManagementConfig => run!(get_runtime_management_config),
+            Operation::PutFunctionRecursionConfig => run!(put_function_recursion_config),
+            Operation::GetFunctionRecursionConfig => run!(get_function_recursion_config),
             Operation::GetAccountSettings => run!(get_account_settings),
             other => {
                 request.check()?;

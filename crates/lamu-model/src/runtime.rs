@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Arn, Digest, Region};
+
 /// A runtime identifier as the API takes it, for example `python3.12`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -48,6 +50,15 @@ impl Runtime {
         Language::Other
     }
 
+    /// The ARN of the runtime's version: what API answers and INIT_START show.
+    ///
+    /// Lambda names each patch of a runtime by 64 hex digits. A host has one
+    /// build of each, which only its owner changes, and hosts may differ, so
+    /// the identifier is all there is to name.
+    pub fn version_arn(&self, region: &Region) -> Arn {
+        Arn::new(format!("arn:aws:lambda:{region}::runtime:{}", Digest::of(self.0.as_bytes())))
+    }
+
     /// Whether Lambda ships the runtime (and so logs INIT_START and sets
     /// AWS_EXECUTION_ENV) rather than the package.
     pub fn is_managed(&self) -> bool {
@@ -77,5 +88,15 @@ mod tests {
         assert_eq!(Runtime::new("nodejs20.x").language(), Language::Node { major: 20 });
         assert_eq!(Runtime::new("provided.al2023").language(), Language::Provided);
         assert_eq!(Runtime::new("java21").language(), Language::Other);
+    }
+
+    #[test]
+    fn a_version_arn_names_runtime_and_region_by_sixty_four_hex_digits() {
+        let arn = |id: &str, region: &str| Runtime::new(id).version_arn(&Region::new(region));
+        let python = arn("python3.12", "eu-west-1");
+        let hex = python.as_str().strip_prefix("arn:aws:lambda:eu-west-1::runtime:").unwrap();
+        assert!(hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()), "{hex}");
+        assert_ne!(python, arn("python3.11", "eu-west-1"));
+        assert_eq!(python, arn("python3.12", "eu-west-1"));
     }
 }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use lamu_guest::{Command, Entry};
 use lamu_link::BootError;
-use lamu_model::{Arn, Digest, Language, Region, Runtime, RuntimeVersion};
+use lamu_model::{Language, Runtime};
 use lamu_sandbox::Mount;
 use tokio::sync::Mutex;
 use tracing::info;
@@ -44,24 +44,9 @@ pub struct Launch {
     /// Beyond code and layers.
     pub mounts: Vec<Mount>,
     pub telemetry_fd: bool,
-    /// Absent when the package is the runtime.
-    pub version: Option<Build>,
-}
-
-/// The build of an interpreter, as INIT_START names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Build {
-    name: String,
-    digest: Digest,
-}
-
-impl Build {
-    pub fn of(&self, region: &Region) -> RuntimeVersion {
-        RuntimeVersion {
-            name: self.name.clone(),
-            arn: Arn::new(format!("arn:aws:lambda:{region}::runtime:{}", self.digest)).to_string(),
-        }
-    }
+    /// The build of the interpreter, as INIT_START names it; absent when the
+    /// package is the runtime.
+    pub build: Option<String>,
 }
 
 /// The runtimes of one host.
@@ -146,7 +131,7 @@ fn provided() -> Launch {
         entry: Entry::FirstOf(vec!["/var/task/bootstrap".into(), "/opt/bootstrap".into()]),
         mounts: Vec::new(),
         telemetry_fd: false,
-        version: None,
+        build: None,
     }
 }
 
@@ -184,7 +169,7 @@ fn managed(
         entry: Entry::Exec(command),
         mounts,
         telemetry_fd: true,
-        version: Some(build(language, &interpreter.version)),
+        build: Some(build(language, &interpreter.version)),
     }
 }
 
@@ -200,16 +185,14 @@ fn inside(interpreter: &Interpreter) -> (String, Option<PathBuf>) {
 }
 
 /// `python:3.11.v7` for CPython 3.11.7, `nodejs:20.v20.2` for Node 20.20.2.
-fn build(language: Language, version: &str) -> Build {
+fn build(language: Language, version: &str) -> String {
     let mut parts = version.splitn(3, '.');
     let mut part = || parts.next().unwrap_or("0");
     let (major, minor, patch) = (part(), part(), part());
-    let name = match language {
+    match language {
         Language::Node { .. } => format!("nodejs:{major}.v{minor}.{patch}"),
         _ => format!("python:{major}.{minor}.v{patch}"),
-    };
-    let digest = Digest::of(name.as_bytes());
-    Build { name, digest }
+    }
 }
 
 #[cfg(test)]
@@ -235,10 +218,7 @@ mod tests {
         assert_eq!(command.program, "/usr/bin/node");
         assert_eq!(launch.mounts.len(), 1);
         assert_eq!(launch.mounts[0].target, Path::new("/var/runtime"));
-        let version = launch.version.unwrap().of(&Region::new("eu-west-1"));
-        assert_eq!(version.name, "nodejs:20.v20.2");
-        assert!(version.arn.starts_with("arn:aws:lambda:eu-west-1::runtime:"), "{}", version.arn);
-        assert_eq!(version.arn.len(), "arn:aws:lambda:eu-west-1::runtime:".len() + 64);
+        assert_eq!(launch.build.as_deref(), Some("nodejs:20.v20.2"));
     }
 
     #[test]
@@ -249,7 +229,7 @@ mod tests {
         let Entry::Exec(command) = &launch.entry else { panic!("{launch:?}") };
         assert_eq!(command.program, "/var/lang/bin/python3.11");
         assert_eq!(launch.mounts[0].sources, [PathBuf::from("/home/x/py")]);
-        assert_eq!(launch.version.unwrap().name, "python:3.11.v7");
+        assert_eq!(launch.build.as_deref(), Some("python:3.11.v7"));
     }
 
     #[test]

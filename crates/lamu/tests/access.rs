@@ -9,29 +9,38 @@ use lamu_api::Operation;
 use lamu_api::constraint::Place;
 use support::{Lamu, said};
 
-const WORKING: [&str; 22] = [
+const WORKING: &[&str] = &[
     "CreateAlias",
     "CreateFunction",
     "DeleteAlias",
     "DeleteFunction",
     "DeleteFunctionConcurrency",
+    "DeleteFunctionEventInvokeConfig",
     "GetAccountSettings",
     "GetAlias",
     "GetFunction",
     "GetFunctionConcurrency",
     "GetFunctionConfiguration",
+    "GetFunctionEventInvokeConfig",
+    "GetFunctionRecursionConfig",
+    "GetRuntimeManagementConfig",
     "Invoke",
     "ListAliases",
+    "ListFunctionEventInvokeConfigs",
     "ListFunctions",
     "ListTags",
     "ListVersionsByFunction",
     "PublishVersion",
     "PutFunctionConcurrency",
+    "PutFunctionEventInvokeConfig",
+    "PutFunctionRecursionConfig",
+    "PutRuntimeManagementConfig",
     "TagResource",
     "UntagResource",
     "UpdateAlias",
     "UpdateFunctionCode",
     "UpdateFunctionConfiguration",
+    "UpdateFunctionEventInvokeConfig",
 ];
 
 #[test]

@@ -257,6 +257,14 @@ impl Catalog {
         heads.chain(versions).collect()
     }
 
+    /// The living functions by their lives.
+    pub fn living(&self) -> HashMap<Uid, Arc<HeadEntry>> {
+        let inner = self.read();
+        let heads = inner.heads.values().map(|aged| &aged.entry);
+        let living = heads.filter(|entry| entry.live().is_some());
+        living.map(|entry| (entry.head.uid, entry.clone())).collect()
+    }
+
     /// Versions and aliases whose function is gone.
     pub fn orphans(&self) -> (Vec<Arc<VersionEntry>>, Vec<Arc<AliasEntry>>) {
         let inner = self.read();

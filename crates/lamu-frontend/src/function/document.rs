@@ -57,6 +57,25 @@ pub struct Live {
     pub status: Status,
     pub reserved_concurrency: Option<u32>,
     pub tags: BTreeMap<String, String>,
+    #[serde(default)]
+    pub recursive_loop: RecursiveLoop,
+}
+
+/// What becomes of a call that went round in a circle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecursiveLoop {
+    #[default]
+    Terminate,
+    Allow,
+}
+
+impl RecursiveLoop {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RecursiveLoop::Terminate => "Terminate",
+            RecursiveLoop::Allow => "Allow",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -289,6 +308,7 @@ pub(crate) mod tests {
             status: Status::created().settled(Ok(())).updating(&spec).unwrap(),
             reserved_concurrency: Some(3),
             tags: BTreeMap::from([("k".into(), "v".into())]),
+            recursive_loop: RecursiveLoop::Allow,
         };
         let head = Head { uid: Uid(Uuid::from_u128(7)), last_version: 4, live: Some(live) };
 

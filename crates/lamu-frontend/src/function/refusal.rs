@@ -15,6 +15,10 @@ pub enum Refusal {
     NoAlias(Arn),
     /// So does `UpdateAlias`.
     NoAliasToUpdate(Arn),
+    /// The qualifier with this ARN has no event invoke config.
+    NoInvokeConfig(Arn),
+    /// What an event invoke config is asked for is not there.
+    NothingToConfigure,
     OtherRegion {
         asked: Region,
         here: Region,

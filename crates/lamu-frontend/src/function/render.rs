@@ -11,7 +11,7 @@ use lamu_api::shapes::{
     EphemeralStorage, FunctionConfiguration, LoggingConfig, RuntimeVersionConfig,
     SnapStartResponse, TracingConfigResponse,
 };
-use lamu_model::{Arn, Digest, LogFormat, LogLevel, Region, Runtime, Version};
+use lamu_model::{Arn, Digest, LogFormat, LogLevel, Version};
 
 use super::document::{AliasDoc, Configuration, FunctionKey, Live, VersionDoc};
 use super::state::{LastUpdate, Status, VersionState};
@@ -119,7 +119,7 @@ fn configuration(
         role: Some(of.role.clone()),
         runtime: Some(of.runtime.to_string()),
         runtime_version_config: Some(RuntimeVersionConfig {
-            runtime_version_arn: Some(runtime_version_arn(&key.region, &of.runtime)),
+            runtime_version_arn: Some(of.runtime.version_arn(&key.region).to_string()),
             error: None,
         }),
         snap_start: Some(SnapStartResponse {
@@ -165,12 +165,6 @@ fn show_status(shown: &mut FunctionConfiguration, status: &Status) {
     }
 }
 
-/// Lambda names each patch of a runtime by 64 hex digits. Interpreters here
-/// are the host's, so the identifier is all there is to name.
-fn runtime_version_arn(region: &Region, runtime: &Runtime) -> String {
-    format!("arn:aws:lambda:{region}::runtime:{}", Digest::of(runtime.as_str().as_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -181,7 +175,13 @@ mod tests {
 
     fn live(status: Status) -> Live {
         let latest = configuration();
-        Live { latest, status, reserved_concurrency: None, tags: BTreeMap::new() }
+        Live {
+            latest,
+            status,
+            reserved_concurrency: None,
+            tags: BTreeMap::new(),
+            recursive_loop: Default::default(),
+        }
     }
 
     #[test]

@@ -193,6 +193,12 @@ impl Store {
         Err(Refusal::Contended)
     }
 
+    /// A function's turn: while it is held, nobody else in this process
+    /// changes or deletes the function.
+    pub async fn hold(&self, key: &FunctionKey) -> MutexGuard<'_, ()> {
+        self.turn(key).await
+    }
+
     /// Removes a document that nothing leads to any more. What fails is left
     /// for the sweep of the next start.
     pub async fn sweep(&self, document: &str, revision: Revision) {

@@ -14,6 +14,7 @@ use lamu_model::Digest;
 use lamu_store::Packages;
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
+use super::beside::Beside;
 use super::catalog::Catalog;
 use super::store::Store;
 
@@ -27,6 +28,7 @@ const EVERY: Duration = Duration::from_secs(5 * 60);
 pub struct Sweeper {
     store: Arc<Store>,
     catalog: Arc<Catalog>,
+    beside: Arc<Beside>,
     packages: Arc<dyn Packages>,
     intake: RwLock<()>,
     /// Since when each stored package has been unreferenced.
@@ -34,10 +36,16 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    pub fn new(store: Arc<Store>, catalog: Arc<Catalog>, packages: Arc<dyn Packages>) -> Sweeper {
+    pub fn new(
+        store: Arc<Store>,
+        catalog: Arc<Catalog>,
+        beside: Arc<Beside>,
+        packages: Arc<dyn Packages>,
+    ) -> Sweeper {
         Sweeper {
             store,
             catalog,
+            beside,
             packages,
             intake: RwLock::new(()),
             unreferenced: Mutex::new(HashMap::new()),
@@ -68,6 +76,7 @@ impl Sweeper {
         for alias in aliases {
             self.store.sweep(&alias.uid.alias_document(&alias.doc.name), alias.revision).await;
         }
+        self.beside.sweep(&self.catalog).await;
     }
 
     pub async fn sweep_packages(&self, now: Instant, grace: Duration) {
@@ -128,12 +137,14 @@ mod tests {
     #[tokio::test]
     async fn packages_of_functions_stay_and_others_go() {
         let directory = tempfile::tempdir().unwrap();
-        let metadata = SqliteMetadata::open(directory.path().join("m.db")).unwrap();
+        let metadata: Arc<dyn lamu_store::Metadata> =
+            Arc::new(SqliteMetadata::open(directory.path().join("m.db")).unwrap());
         let packages = Arc::new(DirPackages::open(directory.path().join("p")).unwrap());
         let admission = Arc::new(Admission::new(Limits::default(), Instant::now()));
         let catalog = Arc::new(Catalog::new(admission));
-        let store = Arc::new(Store::new(Arc::new(metadata), catalog.clone()));
-        let sweeper = Sweeper::new(store, catalog.clone(), packages.clone());
+        let beside = Arc::new(Beside::new(&metadata));
+        let store = Arc::new(Store::new(metadata, catalog.clone()));
+        let sweeper = Sweeper::new(store, catalog.clone(), beside, packages.clone());
         let kept = packages.put(Bytes::from_static(b"zip")).await.unwrap();
         let lost = packages.put(Bytes::from_static(b"lost")).await.unwrap();
         let live = Live {
@@ -141,6 +152,7 @@ mod tests {
             status: Status::created(),
             reserved_concurrency: None,
             tags: Default::default(),
+            recursive_loop: Default::default(),
         };
         assert_eq!(live.latest.code, kept);
         let head = Head { uid: Uid(uuid::Uuid::from_u128(7)), last_version: 0, live: Some(live) };

@@ -16,8 +16,8 @@ use super::document::{FunctionKey, Uid};
 
 /// Between attempts to watch anew: soon enough not to serve old functions for
 /// long, seldom enough not to load a store in trouble.
-const AGAIN_FIRST: Duration = Duration::from_millis(50);
-const AGAIN_MAX: Duration = Duration::from_secs(5);
+pub const AGAIN_FIRST: Duration = Duration::from_millis(50);
+pub const AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Which kinds have been read whole at least once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -95,7 +95,12 @@ impl Control {
 
     pub async fn delete_alias(&self, ask: &Ask, input: DeleteAliasRequest) -> Result<(), Refusal> {
         let key = ask.target(&input.function_name, None)?.unqualified()?;
-        self.store.change_alias(&key, &input.name, |_, _| Ok((None, ()))).await
+        let uid = self
+            .store
+            .change_alias(&key, &input.name, |function, _| Ok((None, function.head.uid)))
+            .await?;
+        self.beside.forget_qualifier(uid, &input.name).await;
+        Ok(())
     }
 
     pub async fn list_aliases(

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Ask, Control, check_revision, living, read_marker, unblocked};
 use crate::code::Asked;
 use crate::function::catalog::{Found, HeadEntry};
-use crate::function::document::{Configuration, FunctionKey, Head, Live, Uid};
+use crate::function::document::{Configuration, FunctionKey, Head, Live, RecursiveLoop, Uid};
 use crate::function::publish::Fresh;
 use crate::function::refusal::Refusal;
 use crate::function::state::{Status, VersionState};
@@ -61,6 +61,7 @@ impl Control {
                     status: Status::created(),
                     reserved_concurrency: None,
                     tags: input.tags.clone().unwrap_or_default(),
+                    recursive_loop: RecursiveLoop::default(),
                 };
                 let used = current.map_or(0, |entry| entry.head.last_version);
                 let uid = Uid(Uuid::new_v4());
@@ -299,6 +300,7 @@ impl Control {
             self.store.sweep(&document, version.revision).await;
             self.settler.retire(version.spec.id).await;
         }
+        self.beside.forget_function(gone.head.uid).await;
         if let Some(live) = gone.live() {
             self.settler.retire(live.latest.id).await;
             if let Some(serving) = live.status.serving() {
@@ -317,6 +319,7 @@ impl Control {
             }
         };
         if let Some(gone) = self.store.delete_version(key, number, may).await? {
+            self.beside.forget_qualifier(gone.uid, &number.to_string()).await;
             self.settler.retire(gone.spec.id).await;
         }
         Ok(())

@@ -427,7 +427,7 @@ async fn what_is_not_served_yet_says_so() {
 async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
     use lamu_api::Operation as Op;
 
-    const SERVED: [Op; 22] = [
+    const SERVED: &[Op] = &[
         Op::CreateFunction,
         Op::GetFunction,
         Op::GetFunctionConfiguration,
@@ -446,6 +446,15 @@ async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
         Op::PutFunctionConcurrency,
         Op::GetFunctionConcurrency,
         Op::DeleteFunctionConcurrency,
+        Op::PutFunctionEventInvokeConfig,
+        Op::UpdateFunctionEventInvokeConfig,
+        Op::GetFunctionEventInvokeConfig,
+        Op::DeleteFunctionEventInvokeConfig,
+        Op::ListFunctionEventInvokeConfigs,
+        Op::PutRuntimeManagementConfig,
+        Op::GetRuntimeManagementConfig,
+        Op::PutFunctionRecursionConfig,
+        Op::GetFunctionRecursionConfig,
         Op::ListTags,
         Op::TagResource,
         Op::UntagResource,

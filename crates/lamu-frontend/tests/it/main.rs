@@ -3,6 +3,7 @@
 
 mod aliases;
 mod clients;
+mod configs;
 mod fleet;
 mod functions;
 mod hostile;

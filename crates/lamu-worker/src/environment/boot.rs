@@ -16,8 +16,8 @@ use chrono::Utc;
 use lamu_guest::{Exit, FromInit, InitOutcome, PROTOCOL, Start, ToInit};
 use lamu_link::{BootError, Timings};
 use lamu_model::{
-    INIT_SECS_MAX, InitPhase, OPEN_FILES_MAX, PROCESSES_MAX, ReportStatus, SYNC_RESPONSE_BYTES_MAX,
-    SandboxId, VersionSpec,
+    INIT_SECS_MAX, InitPhase, OPEN_FILES_MAX, PROCESSES_MAX, ReportStatus, RuntimeVersion,
+    SYNC_RESPONSE_BYTES_MAX, SandboxId, VersionSpec,
 };
 use lamu_sandbox::{DriverError, Machine, Mount, SandboxSpec, ShellClass};
 use tokio::time::{Instant, timeout};
@@ -112,7 +112,10 @@ pub async fn make(
         stream,
     ));
     let mut journal = Journal::new(writer, spec.clone());
-    let version = launch.version.as_ref().map(|version| version.of(&spec.region));
+    let version = launch.build.as_ref().map(|build| RuntimeVersion {
+        name: build.clone(),
+        arn: spec.runtime.version_arn(&spec.region).to_string(),
+    });
     journal.init_start(version.as_ref(), &instance);
 
     channel.send(&ToInit::Start(Start {

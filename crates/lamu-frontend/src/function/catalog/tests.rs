@@ -22,6 +22,7 @@ fn head(revision: u64, last_version: u64) -> HeadEntry {
         status: Status::created().settled(Ok(())),
         reserved_concurrency: None,
         tags: BTreeMap::new(),
+        recursive_loop: Default::default(),
     };
     let head = Head { uid: UID, last_version, live: Some(live) };
     HeadEntry::new(key("f"), Revision(revision), head)
