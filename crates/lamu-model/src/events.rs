@@ -1,11 +1,14 @@
 //! The platform's log events beyond START, END and REPORT: INIT_START,
 //! runtimeDone, initRuntimeDone and logsDropped, and the level each has.
+//! What is said of extensions is next door (`extension_events`).
 //!
 //! Formats: "Event records" and "Log lines" of the execution environment
 //! reference. Not here: writing them anywhere (`lamu_worker`).
 
+use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
+use crate::report::{add_tracing, round3};
 use crate::{FunctionName, InitPhase, LogLevel, ReportStatus, RequestId, Version};
 
 /// Which build of a managed runtime serves an environment.
@@ -25,6 +28,7 @@ pub struct InitStart<'a> {
     /// `YYYY/MM/DD/<function>[<version>]<32 hex>`.
     pub instance: &'a str,
     pub memory_mib: u32,
+    pub phase: InitPhase,
 }
 
 impl InitStart<'_> {
@@ -37,7 +41,7 @@ impl InitStart<'_> {
     }
 
     pub fn json(&self, time: &str) -> Value {
-        let mut record = json!({"initializationType": "on-demand", "phase": "init"});
+        let mut record = json!({"initializationType": "on-demand", "phase": self.phase.word()});
         if let Some(runtime) = self.runtime {
             record["runtimeVersion"] = json!(runtime.name);
             record["runtimeVersionArn"] = json!(runtime.arn);
@@ -86,6 +90,30 @@ pub struct RuntimeDone<'a> {
     pub status: &'a ReportStatus,
     pub duration_ms: f64,
     pub produced_bytes: usize,
+    pub spans: &'a [Span],
+    /// The X-Ray header, where it is to be shown.
+    pub trace: Option<&'a str>,
+}
+
+/// A stretch of time inside an invocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub name: &'static str,
+    /// Milliseconds since the epoch.
+    pub start_ms: u64,
+    /// How long, in milliseconds.
+    pub ms: f64,
+}
+
+impl Span {
+    pub fn json(&self) -> Value {
+        let start = DateTime::from_timestamp_millis(self.start_ms as i64).unwrap_or_default();
+        json!({
+            "name": self.name,
+            "start": start.to_rfc3339_opts(SecondsFormat::Millis, true),
+            "durationMs": round3(self.ms),
+        })
+    }
 }
 
 impl RuntimeDone<'_> {
@@ -94,13 +122,17 @@ impl RuntimeDone<'_> {
             "requestId": self.request.as_str(),
             "status": self.status.word(),
             "metrics": {
-                "durationMs": (self.duration_ms * 1000.0).round() / 1000.0,
+                "durationMs": round3(self.duration_ms),
                 "producedBytes": self.produced_bytes,
             },
         });
         if let Some(kind) = self.status.error_type() {
             record["errorType"] = json!(kind);
         }
+        if !self.spans.is_empty() {
+            record["spans"] = self.spans.iter().map(Span::json).collect();
+        }
+        add_tracing(&mut record, self.trace);
         json!({"time": time, "type": "platform.runtimeDone", "record": record})
     }
 
@@ -146,6 +178,7 @@ mod tests {
             version: Version::Latest,
             instance: "2026/10/08/f[$LATEST]22be",
             memory_mib: 256,
+            phase: InitPhase::Init,
         };
         assert_eq!(
             start.text().unwrap(),
@@ -164,6 +197,7 @@ mod tests {
             version: Version::Number(3),
             instance: "i",
             memory_mib: 128,
+            phase: InitPhase::Invoke,
         };
         assert_eq!(start.text(), None);
         assert_eq!(start.level(), LogLevel::Debug);
@@ -174,9 +208,19 @@ mod tests {
     fn what_failed_is_a_warning() {
         let status = ReportStatus::Error("Runtime.ExitError".into());
         let request = RequestId::new("r");
-        let done =
-            RuntimeDone { request: &request, status: &status, duration_ms: 1.0, produced_bytes: 0 };
+        let spans = [Span { name: "responseLatency", start_ms: 0, ms: 1.23456 }];
+        let done = RuntimeDone {
+            request: &request,
+            status: &status,
+            duration_ms: 1.0,
+            produced_bytes: 0,
+            spans: &spans,
+            trace: None,
+        };
         assert_eq!(done.level(), LogLevel::Warn);
-        assert_eq!(done.json("t")["record"]["errorType"], "Runtime.ExitError");
+        let json = done.json("t");
+        assert_eq!(json["record"]["errorType"], "Runtime.ExitError");
+        assert_eq!(json["record"]["spans"][0]["durationMs"], 1.235);
+        assert!(json["record"].get("tracing").is_none());
     }
 }

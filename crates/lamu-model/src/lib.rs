@@ -7,6 +7,7 @@
 mod arn;
 mod digest;
 mod events;
+mod extension_events;
 pub mod filter;
 mod ids;
 mod limits;
@@ -17,7 +18,8 @@ mod spec;
 
 pub use arn::{Arn, FunctionRef, NameFamily, RefError};
 pub use digest::Digest;
-pub use events::{InitRuntimeDone, InitStart, LogsDropped, RuntimeDone, RuntimeVersion};
+pub use events::{InitRuntimeDone, InitStart, LogsDropped, RuntimeDone, RuntimeVersion, Span};
+pub use extension_events::{ExtensionLine, SubscriptionApi, SubscriptionLine, logs_api};
 pub use ids::{
     AccountId, Epoch, FunctionName, LeaseId, Qualifier, Region, RequestId, SandboxId, Version,
     VersionId, WorkerId,

@@ -32,6 +32,12 @@ pub enum FaultKind {
     OutOfMemory,
     InvalidEntrypoint,
     ResponseTooLarge,
+    /// An extension could not be started, failed its Init, announced its end,
+    /// or ended without a word.
+    ExtensionLaunch,
+    ExtensionInit,
+    ExtensionExit,
+    ExtensionCrash,
     /// The sandbox itself failed under the invocation.
     Sandbox,
 }
@@ -45,6 +51,10 @@ impl FaultKind {
             FaultKind::OutOfMemory => "Runtime.OutOfMemory",
             FaultKind::InvalidEntrypoint => "Runtime.InvalidEntrypoint",
             FaultKind::ResponseTooLarge => "Function.ResponseSizeTooLarge",
+            FaultKind::ExtensionLaunch => "Extension.LaunchError",
+            FaultKind::ExtensionInit => "Extension.InitError",
+            FaultKind::ExtensionExit => "Extension.ExitError",
+            FaultKind::ExtensionCrash => "Extension.Crash",
             FaultKind::Sandbox => "Sandbox.Failure",
         }
     }
@@ -89,6 +99,33 @@ impl Fault {
                 "Response payload size exceeded maximum allowed payload size ({SYNC_RESPONSE_BYTES_MAX} bytes)."
             ),
         }
+    }
+
+    /// An extension's process ended with this exit code.
+    pub fn extension_exited(kind: FaultKind, code: i32) -> Fault {
+        let word = if code == 0 { "code" } else { "status" };
+        Fault { kind, message: format!("exit {word} {code}") }
+    }
+
+    pub fn extension_signalled(kind: FaultKind, signal: i32) -> Fault {
+        Fault { kind, message: format!("signal: {}", signal_name(signal)) }
+    }
+
+    /// The system refused to execute an extension's file, for this reason.
+    pub fn extension_not_started(name: &str, errno: i32) -> Fault {
+        let why = match errno {
+            2 => "no such file or directory".to_owned(),
+            8 => "exec format error".to_owned(),
+            13 => "permission denied".to_owned(),
+            other => format!("errno {other}"),
+        };
+        let message = format!("fork/exec /opt/extensions/{name}: {why}");
+        Fault { kind: FaultKind::ExtensionLaunch, message }
+    }
+
+    pub fn too_many_extensions() -> Fault {
+        let message = "ErrTooManyExtensions".to_owned();
+        Fault { kind: FaultKind::ExtensionLaunch, message }
     }
 
     pub fn sandbox(message: impl Into<String>) -> Fault {
@@ -154,6 +191,14 @@ mod tests {
         let oom = Fault::signalled(9, true);
         assert_eq!(oom.message, "Runtime exited with error: signal: killed");
         assert_eq!(oom.kind.error_type(), "Runtime.OutOfMemory");
+        let crash = FaultKind::ExtensionCrash;
+        assert_eq!(Fault::extension_exited(crash, 0).message, "exit code 0");
+        assert_eq!(Fault::extension_exited(crash, 2).message, "exit status 2");
+        assert_eq!(Fault::extension_signalled(crash, 9).message, "signal: killed");
+        assert_eq!(
+            Fault::extension_not_started("agent", 13).message,
+            "fork/exec /opt/extensions/agent: permission denied"
+        );
         assert_eq!(
             Fault::signalled(11, false).message,
             "Runtime exited with error: signal: segmentation fault"

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::{Arn, LogLevel, RequestId, Version};
+use crate::{Arn, LogLevel, RequestId, Span, Version};
 
 /// The START line of one invocation.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct StartLine<'a> {
     pub version: Version,
     /// As invoked; JSON format only.
     pub arn: &'a Arn,
+    /// The X-Ray header, where it is to be shown; JSON format only.
+    pub trace: Option<&'a str>,
 }
 
 impl StartLine<'_> {
@@ -26,11 +28,13 @@ impl StartLine<'_> {
     }
 
     pub fn json(&self, time: &str) -> Value {
-        json!({"time": time, "type": "platform.start", "record": {
+        let mut record = json!({
             "requestId": self.request.as_str(),
             "functionArn": self.arn.as_str(),
             "version": self.version.to_string(),
-        }})
+        });
+        add_tracing(&mut record, self.trace);
+        json!({"time": time, "type": "platform.start", "record": record})
     }
 }
 
@@ -81,6 +85,8 @@ pub struct Report {
     /// and was not repeated inside it.
     pub init_ms: Option<f64>,
     pub status: ReportStatus,
+    /// What extensions took after the runtime was through; JSON format only.
+    pub extension_overhead: Option<Span>,
 }
 
 impl Report {
@@ -116,7 +122,24 @@ impl Report {
         [end, line]
     }
 
-    pub fn json(&self, time: &str) -> Value {
+    pub fn json(&self, time: &str, trace: Option<&str>) -> Value {
+        let mut record = json!({
+            "requestId": self.request.as_str(),
+            "metrics": self.metrics(),
+            "status": self.status.word(),
+        });
+        if let Some(kind) = self.status.error_type() {
+            record["errorType"] = json!(kind);
+        }
+        if let Some(span) = &self.extension_overhead {
+            record["spans"] = json!([span.json()]);
+        }
+        add_tracing(&mut record, trace);
+        json!({"time": time, "type": "platform.report", "record": record})
+    }
+
+    /// The figures as every JSON form has them.
+    pub fn metrics(&self) -> Value {
         let mut metrics = json!({
             "durationMs": round3(self.duration_ms),
             "billedDurationMs": self.billed_ms(),
@@ -126,15 +149,7 @@ impl Report {
         if let Some(init) = self.init_ms {
             metrics["initDurationMs"] = json!(round3(init));
         }
-        let mut record = json!({
-            "requestId": self.request.as_str(),
-            "metrics": metrics,
-            "status": self.status.word(),
-        });
-        if let Some(kind) = self.status.error_type() {
-            record["errorType"] = json!(kind);
-        }
-        json!({"time": time, "type": "platform.report", "record": record})
+        metrics
     }
 }
 
@@ -190,7 +205,13 @@ impl InitReport {
     }
 }
 
-fn round3(ms: f64) -> f64 {
+pub(crate) fn add_tracing(record: &mut Value, trace: Option<&str>) {
+    if let Some(trace) = trace {
+        record["tracing"] = json!({"type": "X-Amzn-Trace-Id", "value": trace});
+    }
+}
+
+pub(crate) fn round3(ms: f64) -> f64 {
     (ms * 1000.0).round() / 1000.0
 }
 
@@ -206,6 +227,7 @@ mod tests {
             memory_used_mib_max: 95,
             init_ms: Some(413.61),
             status,
+            extension_overhead: None,
         }
     }
 
@@ -228,7 +250,12 @@ mod tests {
             line.ends_with("Max Memory Used: 95 MB\tStatus: error\tError Type: Runtime.ExitError"),
             "{line}"
         );
-        assert_eq!(failed.json("t")["record"]["errorType"], "Runtime.ExitError");
+        failed.extension_overhead =
+            Some(Span { name: "extensionOverhead", start_ms: 1_793_700_930_123, ms: 2.0 });
+        let json = failed.json("t", Some("Root=1"));
+        assert_eq!(json["record"]["errorType"], "Runtime.ExitError");
+        assert_eq!(json["record"]["spans"][0]["start"], "2026-11-03T10:15:30.123Z");
+        assert_eq!(json["record"]["tracing"]["value"], "Root=1");
     }
 
     #[test]
