@@ -1,6 +1,9 @@
 //! The messages and their wire form. The order of calls is in the crate's
 //! header.
 
+use crate::extensions::{
+    ExtensionFault, ExtensionStatus, ShutdownReason, TelemetryApi, TelemetryTypes,
+};
 use crate::frame::{Malformed, Reader, Writer, write_frame};
 
 /// What the host tells init.
@@ -8,10 +11,17 @@ use crate::frame::{Malformed, Reader, Writer, write_frame};
 pub enum ToInit {
     Start(Start),
     Invoke(Invoke),
-    /// End every process but init, keep `/tmp`, answer `ResetDone`.
-    Reset,
-    /// End everything and exit.
-    Shutdown,
+    /// End every process but init, keep `/tmp`, answer `ResetDone`. Where
+    /// there are extensions, their Shutdown phase comes first.
+    Reset(ShutdownReason),
+    /// The same, then exit.
+    Shutdown(ShutdownReason),
+    /// A platform event for the subscribers of one API.
+    Event {
+        api: TelemetryApi,
+        /// One JSON object.
+        json: String,
+    },
 }
 
 /// Binds a shell to a function and begins Init.
@@ -31,6 +41,8 @@ pub struct Start {
     pub telemetry_fd: bool,
     /// Buffered responses above this are refused with 413.
     pub response_bytes_max: u64,
+    /// Told to extensions that ask for it.
+    pub account_id: String,
 }
 
 /// What to execute.
@@ -114,6 +126,23 @@ pub enum FromInit {
     /// The runtime process ended.
     Exited(Exit),
     ResetDone,
+    /// An extension and its state, ahead of the `InitDone` it belongs to.
+    Extension(ExtensionStatus),
+    /// An extension subscribed to telemetry. Only during an Init.
+    Subscribed {
+        api: TelemetryApi,
+        name: String,
+        types: TelemetryTypes,
+    },
+    /// The runtime asked for the next event, and extensions still work on
+    /// this one; `Done` follows when they are through.
+    RuntimeDone {
+        request_id: String,
+        /// As in `Done`.
+        handler_ns: u64,
+    },
+    /// An extension ended after Init.
+    ExtensionFailed(ExtensionFault),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +156,7 @@ pub enum InitOutcome {
     Exited(Exit),
     /// No entry file, or one that cannot be executed.
     NoEntry,
+    Extension(ExtensionFault),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,15 +172,19 @@ pub enum LogSource {
 }
 
 /// The protocol that this crate speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 impl ToInit {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             ToInit::Start(start) => write_frame(out, 1, |w| start.write(w)),
             ToInit::Invoke(invoke) => invoke.encode(out),
-            ToInit::Reset => write_frame(out, 3, |_| {}),
-            ToInit::Shutdown => write_frame(out, 4, |_| {}),
+            ToInit::Reset(reason) => write_frame(out, 3, |w| reason.write(w)),
+            ToInit::Shutdown(reason) => write_frame(out, 4, |w| reason.write(w)),
+            ToInit::Event { api, json } => write_frame(out, 16, |w| {
+                api.write(w);
+                w.text(json);
+            }),
         }
     }
 
@@ -159,8 +193,9 @@ impl ToInit {
         let message = match kind {
             1 => ToInit::Start(Start::read(&mut r)?),
             2 => ToInit::Invoke(Invoke::read(&mut r)?),
-            3 => ToInit::Reset,
-            4 => ToInit::Shutdown,
+            3 => ToInit::Reset(ShutdownReason::read(&mut r)?),
+            4 => ToInit::Shutdown(ShutdownReason::read(&mut r)?),
+            16 => ToInit::Event { api: TelemetryApi::read(&mut r)?, json: r.text()? },
             _ => return Err(Malformed("unknown kind")),
         };
         r.end()?;
@@ -198,6 +233,7 @@ impl Start {
         w.u64(self.processes_max);
         w.u8(self.telemetry_fd.into());
         w.u64(self.response_bytes_max);
+        w.text(&self.account_id);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Start, Malformed> {
@@ -217,6 +253,7 @@ impl Start {
             processes_max: r.u64()?,
             telemetry_fd: r.u8()? != 0,
             response_bytes_max: r.u64()?,
+            account_id: r.text()?,
         })
     }
 }
@@ -301,6 +338,10 @@ impl FromInit {
                         exit.write(w);
                     }
                     InitOutcome::NoEntry => w.u8(3),
+                    InitOutcome::Extension(fault) => {
+                        w.u8(4);
+                        fault.write(w);
+                    }
                 }
                 w.u64(*duration_ns);
             }),
@@ -329,6 +370,17 @@ impl FromInit {
             }),
             FromInit::Exited(exit) => write_frame(out, 8, |w| exit.write(w)),
             FromInit::ResetDone => write_frame(out, 9, |_| {}),
+            FromInit::Extension(status) => write_frame(out, 32, |w| status.write(w)),
+            FromInit::Subscribed { api, name, types } => write_frame(out, 33, |w| {
+                api.write(w);
+                w.text(name);
+                types.write(w);
+            }),
+            FromInit::RuntimeDone { request_id, handler_ns } => write_frame(out, 34, |w| {
+                w.text(request_id);
+                w.u64(*handler_ns);
+            }),
+            FromInit::ExtensionFailed(fault) => write_frame(out, 35, |w| fault.write(w)),
         }
     }
 
@@ -342,6 +394,7 @@ impl FromInit {
                     1 => InitOutcome::Reported { error_type: r.text()?, body: r.bytes()?.to_vec() },
                     2 => InitOutcome::Exited(Exit::read(&mut r)?),
                     3 => InitOutcome::NoEntry,
+                    4 => InitOutcome::Extension(ExtensionFault::read(&mut r)?),
                     _ => return Err(Malformed("bad init outcome")),
                 },
                 duration_ns: r.u64()?,
@@ -369,6 +422,14 @@ impl FromInit {
             7 => FromInit::Done { request_id: r.text()?, handler_ns: r.u64()? },
             8 => FromInit::Exited(Exit::read(&mut r)?),
             9 => FromInit::ResetDone,
+            32 => FromInit::Extension(ExtensionStatus::read(&mut r)?),
+            33 => FromInit::Subscribed {
+                api: TelemetryApi::read(&mut r)?,
+                name: r.text()?,
+                types: TelemetryTypes::read(&mut r)?,
+            },
+            34 => FromInit::RuntimeDone { request_id: r.text()?, handler_ns: r.u64()? },
+            35 => FromInit::ExtensionFailed(ExtensionFault::read(&mut r)?),
             _ => return Err(Malformed("unknown kind")),
         };
         r.end()?;
@@ -377,7 +438,7 @@ impl FromInit {
 }
 
 impl Exit {
-    fn write(&self, w: &mut Writer<'_>) {
+    pub(crate) fn write(&self, w: &mut Writer<'_>) {
         let (kind, value) = match self {
             Exit::Code(code) => (0, *code),
             Exit::Signal(signal) => (1, *signal),
@@ -386,7 +447,7 @@ impl Exit {
         w.u32(value as u32);
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Exit, Malformed> {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Exit, Malformed> {
         match (r.u8()?, r.u32()? as i32) {
             (0, code) => Ok(Exit::Code(code)),
             (1, signal) => Ok(Exit::Signal(signal)),
@@ -396,105 +457,4 @@ impl Exit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::FrameBuffer;
-
-    fn examples_from_init() -> Vec<FromInit> {
-        let id = || "r-1".to_owned();
-        vec![
-            FromInit::Hello { protocol: PROTOCOL },
-            FromInit::InitDone { outcome: InitOutcome::Ready, duration_ns: 1 },
-            FromInit::InitDone {
-                outcome: InitOutcome::Reported { error_type: "Runtime.X".into(), body: vec![1] },
-                duration_ns: 2,
-            },
-            FromInit::InitDone { outcome: InitOutcome::Exited(Exit::Signal(9)), duration_ns: 3 },
-            FromInit::InitDone { outcome: InitOutcome::NoEntry, duration_ns: 0 },
-            FromInit::Log { source: LogSource::Function, time_ms: 5, record: b"hi".to_vec() },
-            FromInit::Response { request_id: id(), content_type: None, body: b"{}".to_vec() },
-            FromInit::Failure { request_id: id(), error_type: "E".into(), body: vec![] },
-            FromInit::TooLarge { request_id: id() },
-            FromInit::Done { request_id: id(), handler_ns: 77 },
-            FromInit::Exited(Exit::Code(-1)),
-            FromInit::ResetDone,
-        ]
-    }
-
-    fn examples_to_init() -> Vec<ToInit> {
-        vec![
-            ToInit::Start(Start {
-                entry: Entry::FirstOf(vec!["/var/task/bootstrap".into()]),
-                cwd: "/var/task".into(),
-                env: vec![("A".into(), "b=c".into())],
-                user: Some(User { uid: 993, gid: 990 }),
-                open_files_max: 1024,
-                processes_max: 1024,
-                telemetry_fd: true,
-                response_bytes_max: 6_291_556,
-            }),
-            ToInit::Start(Start {
-                entry: Entry::Exec(Command { program: "/p".into(), args: vec!["a".into()] }),
-                cwd: "/".into(),
-                env: vec![],
-                user: None,
-                open_files_max: 1,
-                processes_max: 2,
-                telemetry_fd: false,
-                response_bytes_max: 3,
-            }),
-            ToInit::Invoke(Invoke {
-                request_id: "r".into(),
-                deadline_ms: 9,
-                function_arn: "arn".into(),
-                trace_id: Some("t".into()),
-                client_context: None,
-                cognito_identity: None,
-                tenant_id: None,
-                content_type: Some("application/json".into()),
-                body: b"{}".to_vec(),
-            }),
-            ToInit::Reset,
-            ToInit::Shutdown,
-        ]
-    }
-
-    #[test]
-    fn every_message_reads_back_as_written() {
-        let mut buffer = FrameBuffer::new();
-        for message in examples_from_init() {
-            let mut wire = Vec::new();
-            message.encode(&mut wire);
-            buffer.extend(&wire);
-            let (kind, fields) = buffer.next().unwrap().unwrap();
-            assert_eq!(FromInit::decode(kind, fields), Ok(message));
-        }
-        for message in examples_to_init() {
-            let mut wire = Vec::new();
-            message.encode(&mut wire);
-            buffer.extend(&wire);
-            let (kind, fields) = buffer.next().unwrap().unwrap();
-            assert_eq!(ToInit::decode(kind, fields), Ok(message));
-        }
-    }
-
-    /// Every truncation and every single-byte change of every message is
-    /// refused or read as some message; nothing panics or allocates wildly.
-    #[test]
-    fn damaged_messages_never_panic() {
-        for message in examples_from_init() {
-            let mut wire = Vec::new();
-            message.encode(&mut wire);
-            for cut in 5..wire.len() {
-                assert!(FromInit::decode(wire[4], &wire[5..cut]).is_err(), "{message:?} at {cut}");
-            }
-            for at in 4..wire.len() {
-                for value in [0, 1, 127, 128, 255] {
-                    let mut damaged = wire.clone();
-                    damaged[at] = value;
-                    let _ = FromInit::decode(damaged[4], &damaged[5..]);
-                }
-            }
-        }
-    }
-}
+mod tests;

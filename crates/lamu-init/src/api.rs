@@ -5,7 +5,9 @@
 
 use lamu_guest::Invoke;
 
+use crate::extensions::{EXTENSIONS_MAX, Refused as Refusal, Reported};
 use crate::state::Refused;
+use crate::value::quoted;
 
 /// What a request line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,13 +23,28 @@ pub enum Call {
     RestoreNext,
     RestoreError,
     Ping,
-    /// Extensions API; not offered yet.
-    Extension,
+    Register,
+    ExtensionNext,
+    ExtensionError(Reported),
     /// Telemetry and Logs API; answered as where they are not available.
     Telemetry,
     Logs,
     NotFound,
     MethodNotAllowed,
+}
+
+impl Call {
+    /// Whether it is one that extensions make.
+    pub fn is_extensions(&self) -> bool {
+        matches!(
+            self,
+            Call::Register
+                | Call::ExtensionNext
+                | Call::ExtensionError(_)
+                | Call::Telemetry
+                | Call::Logs
+        )
+    }
 }
 
 /// Which call `method` on `path` is.
@@ -59,12 +76,21 @@ pub fn route(method: &str, path: &str) -> Call {
             _ => Call::NotFound,
         };
     }
+    if let Some(rest) = path.strip_prefix("/2020-01-01/extension/") {
+        return match (method, rest) {
+            ("POST", "register") => Call::Register,
+            ("GET", "event/next") => Call::ExtensionNext,
+            ("POST", "init/error") => Call::ExtensionError(Reported::Init),
+            ("POST", "exit/error") => Call::ExtensionError(Reported::Exit),
+            (_, "register" | "event/next" | "init/error" | "exit/error") => Call::MethodNotAllowed,
+            _ => Call::NotFound,
+        };
+    }
     match (method, path) {
         ("GET", "/ping") => Call::Ping,
         ("PUT", "/2022-07-01/telemetry") => Call::Telemetry,
         ("PUT", "/2020-08-15/logs") => Call::Logs,
         (_, "/ping" | "/2022-07-01/telemetry" | "/2020-08-15/logs") => Call::MethodNotAllowed,
-        _ if path.starts_with("/2020-01-01/extension/") => Call::Extension,
         _ => Call::NotFound,
     }
 }
@@ -74,6 +100,8 @@ pub fn route(method: &str, path: &str) -> Call {
 pub struct Answer {
     pub status: u16,
     pub content_type: &'static str,
+    /// One header beyond the usual.
+    pub header: Option<(&'static str, String)>,
     pub body: String,
 }
 
@@ -83,7 +111,7 @@ impl Answer {
     }
 
     pub fn pong() -> Answer {
-        Answer { status: 200, content_type: "text/plain", body: "pong".to_owned() }
+        Answer { status: 200, content_type: "text/plain", header: None, body: "pong".to_owned() }
     }
 
     pub fn error(status: u16, error_type: &str, message: &str) -> Answer {
@@ -129,20 +157,66 @@ impl Answer {
         Answer {
             status: 404,
             content_type: "text/plain; charset=utf-8",
+            header: None,
             body: "404 page not found\n".to_owned(),
         }
     }
 
     pub fn method_not_allowed() -> Answer {
-        Answer { status: 405, content_type: "text/plain", body: String::new() }
+        Answer { status: 405, content_type: "text/plain", header: None, body: String::new() }
     }
 
-    pub fn extensions_unavailable() -> Answer {
-        Answer::error(
-            501,
-            "Extension.NotSupported",
-            "The Extensions API is not available in this environment",
-        )
+    /// Whose texts name what an extension sent, so they are escaped.
+    pub fn extension_refused(refused: Refusal) -> Answer {
+        let (error_type, message) = match refused {
+            Refusal::EmptyName => {
+                ("Extension.InvalidExtensionName", "Empty extension name".to_owned())
+            }
+            Refusal::LongName => {
+                ("Extension.InvalidExtensionName", "Extension name is too long".to_owned())
+            }
+            Refusal::Format(what) => ("InvalidRequestFormat", what.to_owned()),
+            Refusal::EventType { event, why } => {
+                ("Extension.InvalidEventType", format!("{event}: {why}"))
+            }
+            Refusal::Closed => {
+                let text = "Extension registration closed already".to_owned();
+                ("Extension.RegistrationClosed", text)
+            }
+            Refusal::NameTaken => {
+                let text = "Extension with this name already registered".to_owned();
+                ("Extension.InvalidExtensionState", text)
+            }
+            Refusal::TooMany => {
+                let text = format!("Extension limit ({EXTENSIONS_MAX}) reached");
+                ("Extension.TooManyExtensions", text)
+            }
+            Refusal::MissingIdentifier => {
+                let text = "Missing Lambda-Extension-Identifier header".to_owned();
+                ("Extension.MissingExtensionIdentifier", text)
+            }
+            Refusal::InvalidIdentifier => {
+                let text = "Invalid Lambda-Extension-Identifier".to_owned();
+                ("Extension.InvalidExtensionIdentifier", text)
+            }
+            Refusal::UnknownIdentifier(id) => {
+                ("Extension.UnknownExtensionIdentifier", format!("Unknown extension {id}"))
+            }
+            Refusal::MissingErrorType => {
+                let text = "Lambda-Extension-Function-Error-Type not found".to_owned();
+                ("Extension.MissingHeader", text)
+            }
+            Refusal::Transition { from, to, who } => (
+                "Extension.InvalidExtensionState",
+                format!(
+                    "State transition from {from} to {to} failed for extension {who}. \
+                     Error: State transition is not allowed"
+                ),
+            ),
+        };
+        let message = quoted(&message);
+        let body = format!(r#"{{"errorMessage":{message},"errorType":"{error_type}"}}"#);
+        Answer::json(403, body)
     }
 
     pub fn telemetry_unavailable() -> Answer {
@@ -153,8 +227,8 @@ impl Answer {
         Answer::error(202, "Logs.NotSupported", "Logs API is not supported")
     }
 
-    fn json(status: u16, body: String) -> Answer {
-        Answer { status, content_type: "application/json", body }
+    pub fn json(status: u16, body: String) -> Answer {
+        Answer { status, content_type: "application/json", header: None, body }
     }
 }
 
@@ -229,8 +303,11 @@ mod tests {
             ("GET", "/2018-06-01/runtime/restore/next", Call::RestoreNext),
             ("POST", "/2018-06-01/runtime/restore/error", Call::RestoreError),
             ("GET", "/2018-06-01/ping", Call::Ping),
-            ("POST", "/2020-01-01/extension/register", Call::Extension),
-            ("GET", "/2020-01-01/extension/event/next", Call::Extension),
+            ("POST", "/2020-01-01/extension/register", Call::Register),
+            ("GET", "/2020-01-01/extension/event/next", Call::ExtensionNext),
+            ("POST", "/2020-01-01/extension/exit/error", Call::ExtensionError(Reported::Exit)),
+            ("GET", "/2020-01-01/extension/register", Call::MethodNotAllowed),
+            ("GET", "/2020-01-01/extension/other", Call::NotFound),
             ("PUT", "/2022-07-01/telemetry", Call::Telemetry),
             ("PUT", "/2020-08-15/logs", Call::Logs),
             ("POST", "/2022-07-01/telemetry", Call::MethodNotAllowed),

@@ -8,6 +8,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use lamu_guest::{FrameBuffer, FromInit, ToInit};
 
@@ -16,6 +17,9 @@ use crate::connection::retry;
 /// Output waiting for the host above which no more logs are read: a function
 /// that writes faster than the host reads is slowed by its full pipe.
 pub const BACKLOG_BYTES_MAX: usize = 1 << 20;
+
+/// The end of init waits no longer for a host that does not read.
+const LAST_WRITE_MAX: Duration = Duration::from_millis(200);
 
 /// Buffers that grew beyond this are given back once empty.
 const KEPT_BYTES: usize = 32 << 10;
@@ -92,6 +96,14 @@ impl Channel {
             self.output = Vec::new();
         }
         Ok(())
+    }
+
+    /// Sends what is left, for as long as a host that reads could need.
+    pub fn flush_last(&mut self) {
+        let rest = &self.output[self.sent..];
+        let _ = self.stream.set_nonblocking(false);
+        let _ = self.stream.set_write_timeout(Some(LAST_WRITE_MAX));
+        let _ = (&self.stream).write_all(rest);
     }
 
     pub fn backlog(&self) -> usize {

@@ -6,20 +6,23 @@
 //! causes; ends go last so that a last response is not lost.
 //!
 //! Not here: how calls are read and answered (`serve`), the order of calls
-//! (`state`), starting a process (`spawn`).
+//! (`state`), starting a process (`spawn`), extensions (`lifecycle`).
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use lamu_guest::{Exit, FromInit, InitOutcome, Invoke, PROTOCOL, Start, ToInit};
+use lamu_guest::{Exit, FromInit, InitOutcome, Invoke, LogSource, PROTOCOL, Start, ToInit};
 
 use crate::channel::{BACKLOG_BYTES_MAX, Channel};
 use crate::connection::Connection;
 use crate::direct;
-use crate::output::{Last, Output, Pipe};
+use crate::extensions::Extensions;
+use crate::lifecycle::{Ending, Launched, Then};
+use crate::output::{Last, Output, Pipe, Recorder};
 use crate::spawn::{self, SpawnError, Spawned};
 use crate::state::Phase;
 use crate::sys::{self, Epoll, Wait};
@@ -40,6 +43,8 @@ pub(crate) mod token {
     /// Three of them.
     pub const OUTPUTS: u64 = 4;
     pub const CONNECTIONS: u64 = 16;
+    /// Far above what connections can reach.
+    pub const EXTENSION_OUTPUTS: u64 = 1 << 32;
 }
 
 #[derive(Debug)]
@@ -50,10 +55,22 @@ pub struct Environment {
     channel_interest: u32,
     pub(crate) listener: TcpListener,
     signals: File,
-    api: String,
-    start: Option<Start>,
+    pub(crate) api: String,
+    pub(crate) start: Option<Start>,
     pub(crate) phase: Phase,
-    process: Option<Process>,
+    pub(crate) process: Option<Process>,
+    /// Init has begun and the host was not told of its end.
+    pub(crate) initializing: bool,
+    begun: Instant,
+    /// Where the external ones are.
+    pub(crate) extensions_dir: PathBuf,
+    pub(crate) extensions: Extensions,
+    pub(crate) extension_outputs: Vec<Option<Output>>,
+    /// The runtime is through with its invocation, extensions are not.
+    pub(crate) awaiting: bool,
+    /// The Shutdown phase, while it goes on.
+    pub(crate) ending: Option<Ending>,
+    pub(crate) over: Option<End>,
     /// A runtime was started before, of which something may be left.
     used: bool,
     outputs: [Option<Output>; 3],
@@ -76,9 +93,8 @@ pub struct Environment {
 }
 
 #[derive(Debug)]
-struct Process {
-    pid: libc::pid_t,
-    spawned: Instant,
+pub(crate) struct Process {
+    pub pid: libc::pid_t,
 }
 
 /// The socket of a bootstrap of our own.
@@ -107,7 +123,11 @@ pub enum End {
 
 impl Environment {
     /// Takes the channel to the host and the listener of the Runtime API.
-    pub fn new(channel: UnixStream, listener: TcpListener) -> io::Result<Environment> {
+    pub fn new(
+        channel: UnixStream,
+        listener: TcpListener,
+        extensions_dir: PathBuf,
+    ) -> io::Result<Environment> {
         let epoll = Epoll::new()?;
         let signals = sys::child_signals()?;
         let mut channel = Channel::new(channel)?;
@@ -128,6 +148,14 @@ impl Environment {
             start: None,
             phase: Phase::Absent,
             process: None,
+            initializing: false,
+            begun: Instant::now(),
+            extensions_dir,
+            extensions: Extensions::default(),
+            extension_outputs: Vec::new(),
+            awaiting: false,
+            ending: None,
+            over: None,
             used: false,
             outputs: [None, None, None],
             direct: None,
@@ -146,13 +174,18 @@ impl Environment {
     pub fn run(&mut self) -> io::Result<End> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         loop {
-            let count = self.epoll.wait(&mut events)?;
+            let count = self.epoll.wait(&mut events, self.wake_at())?;
             self.turn += 1;
             let ready = |wanted: u64| events[..count].iter().any(|event| { event.u64 } == wanted);
 
             for at in 0..self.outputs.len() {
                 if ready(token::OUTPUTS + at as u64) {
                     self.read_output(at);
+                }
+            }
+            for event in &events[..count] {
+                if let Some(at) = event.u64.checked_sub(token::EXTENSION_OUTPUTS) {
+                    self.read_extension_output(at as usize);
                 }
             }
             if ready(token::CHANNEL)
@@ -164,8 +197,8 @@ impl Environment {
                 self.serve_direct()?;
             }
             for event in &events[..count] {
-                if let Some(at) = event.u64.checked_sub(token::CONNECTIONS) {
-                    self.serve_connection(at as usize)?;
+                if (token::CONNECTIONS..token::EXTENSION_OUTPUTS).contains(&{ event.u64 }) {
+                    self.serve_connection((event.u64 - token::CONNECTIONS) as usize)?;
                 }
             }
             while let Some(at) = self.resumed.pop() {
@@ -176,6 +209,11 @@ impl Environment {
             }
             if ready(token::SIGNALS) {
                 self.collect_children()?;
+            }
+            self.keep_time();
+            if let Some(end) = self.over.take() {
+                self.channel.flush_last();
+                return Ok(end);
             }
             self.channel.flush()?;
             self.update_interest()?;
@@ -192,11 +230,15 @@ impl Environment {
         usize::try_from(wanted).unwrap_or(usize::MAX).min(RESPONSE_BYTES_MAX)
     }
 
-    /// The runtime's init is over; what it wrote so far goes first.
+    /// Init is over; what was written so far goes first.
     pub(crate) fn init_done(&mut self, outcome: InitOutcome) {
         self.drain_outputs(Last::OfInvocation);
-        let spawned = self.process.as_ref().map(|process| process.spawned);
-        let duration_ns = spawned.map_or(0, |at| at.elapsed().as_nanos() as u64);
+        self.initializing = false;
+        self.extensions.close();
+        for status in self.extensions.statuses() {
+            self.channel.push(&FromInit::Extension(status));
+        }
+        let duration_ns = self.begun.elapsed().as_nanos() as u64;
         self.channel.push(&FromInit::InitDone { outcome, duration_ns });
     }
 
@@ -205,17 +247,20 @@ impl Environment {
         let fds = self.outputs.each_ref().map(|output| output.as_ref().map_or(-1, Output::fd));
         for (at, readable) in sys::readable(fds).into_iter().enumerate() {
             let Some(output) = &mut self.outputs[at] else { continue };
+            let mut to = Recorder { channel: &mut self.channel };
             if readable {
-                output.drain(&mut self.scratch, &mut self.channel);
+                output.drain(&mut self.scratch, &mut to);
             }
-            output.flush(last, &mut self.channel);
+            output.flush(last, &mut to);
         }
+        self.drain_extension_outputs(last);
     }
 
     fn read_output(&mut self, at: usize) {
         let Some(output) = &mut self.outputs[at] else { return };
-        if output.read(&mut self.scratch, &mut self.channel) == Pipe::Ended {
-            output.flush(Last::OfProcess, &mut self.channel);
+        let mut to = Recorder { channel: &mut self.channel };
+        if output.read(&mut self.scratch, &mut to) == Pipe::Ended {
+            output.flush(Last::OfProcess, &mut to);
             self.outputs[at] = None;
         }
     }
@@ -237,8 +282,14 @@ impl Environment {
                     self.start_runtime()?;
                 }
                 ToInit::Invoke(invoke) => self.begin_invoke(invoke)?,
-                ToInit::Reset => self.reset(),
-                ToInit::Shutdown => return Ok(Some(End::Shutdown)),
+                ToInit::Reset(reason) => self.begin_ending(reason, Then::Reset),
+                ToInit::Shutdown(reason) => {
+                    if self.extensions.is_empty() {
+                        return Ok(Some(End::Shutdown));
+                    }
+                    self.begin_ending(reason, Then::Exit);
+                }
+                ToInit::Event { .. } => {}
             }
         }
         Ok(None)
@@ -251,11 +302,18 @@ impl Environment {
         if self.invoke.is_some() {
             return Err(broken("a second invocation at once"));
         }
+        if self.ending.is_some() {
+            return Err(broken("an invocation before the end of a reset"));
+        }
         self.invoke = Some(invoke);
         match self.phase {
+            _ if self.initializing => {}
             Phase::Absent | Phase::InitError => self.start_runtime()?,
             Phase::Started => {}
-            Phase::Ready => self.hand_out(),
+            Phase::Ready => {
+                self.tell_of_invoke();
+                self.hand_out();
+            }
             Phase::Running
             | Phase::InvocationResponse
             | Phase::InvocationErrorResponse
@@ -266,11 +324,20 @@ impl Environment {
 
     fn start_runtime(&mut self) -> io::Result<()> {
         self.clear_away();
+        self.begun = Instant::now();
+        self.initializing = true;
+        match self.start_extensions()? {
+            // They register first.
+            Launched::Some | Launched::Failed => Ok(()),
+            Launched::None => self.spawn_runtime(),
+        }
+    }
+
+    pub(crate) fn spawn_runtime(&mut self) -> io::Result<()> {
         let Some(start) = &self.start else { return Err(broken("nothing to start")) };
-        let spawned_at = Instant::now();
         match spawn::spawn(start, &self.api) {
             Ok(spawned) => {
-                self.process = Some(Process { pid: spawned.pid, spawned: spawned_at });
+                self.process = Some(Process { pid: spawned.pid });
                 self.phase = Phase::Started;
                 self.adopt(spawned)
             }
@@ -286,8 +353,8 @@ impl Environment {
 
     fn adopt(&mut self, spawned: Spawned) -> io::Result<()> {
         self.outputs = [
-            Some(Output::lines(spawned.stdout)),
-            Some(Output::lines(spawned.stderr)),
+            Some(Output::lines(spawned.stdout, LogSource::Function)),
+            Some(Output::lines(spawned.stderr, LogSource::Function)),
             spawned.telemetry.map(Output::frames),
         ];
         for (at, output) in self.outputs.iter_mut().enumerate() {
@@ -309,7 +376,7 @@ impl Environment {
     }
 
     /// Ends what is left of an earlier runtime, and forgets it.
-    fn clear_away(&mut self) {
+    pub(crate) fn clear_away(&mut self) {
         if std::mem::replace(&mut self.used, true) {
             sys::end_all_others();
         }
@@ -322,9 +389,13 @@ impl Environment {
         self.process = None;
         self.last_id = None;
         self.phase = Phase::Absent;
+        self.initializing = false;
+        self.awaiting = false;
+        self.extensions.clear();
+        self.extension_outputs.clear();
     }
 
-    fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.clear_away();
         self.invoke = None;
         self.channel.push(&FromInit::ResetDone);
@@ -337,6 +408,8 @@ impl Environment {
         while let Ok(Some((pid, exit))) = sys::reap(Wait::Never) {
             if self.process.as_ref().is_some_and(|process| process.pid == pid) {
                 self.runtime_ended(exit)?;
+            } else {
+                self.child_ended(pid, exit)?;
             }
         }
         Ok(())
@@ -350,8 +423,9 @@ impl Environment {
         }
         self.drain_outputs(Last::OfProcess);
         match self.phase {
+            _ if self.ending.is_some() => {}
+            _ if self.initializing => self.init_done(InitOutcome::Exited(exit)),
             Phase::Absent => {}
-            Phase::Started => self.init_done(InitOutcome::Exited(exit)),
             // The host knows of it since the init error.
             Phase::InitError => {}
             _ => self.channel.push(&FromInit::Exited(exit)),
@@ -360,6 +434,7 @@ impl Environment {
         self.direct = None;
         self.parked.clear();
         self.invoke = None;
+        self.awaiting = false;
         self.phase = Phase::Absent;
         Ok(())
     }
@@ -378,6 +453,14 @@ impl Environment {
                 && output.interest != wanted
             {
                 self.epoll.modify(&output.fd(), token::OUTPUTS + at as u64, wanted)?;
+                output.interest = wanted;
+            }
+        }
+        for (at, output) in self.extension_outputs.iter_mut().enumerate() {
+            if let Some(output) = output
+                && output.interest != wanted
+            {
+                self.epoll.modify(&output.fd(), token::EXTENSION_OUTPUTS + at as u64, wanted)?;
                 output.interest = wanted;
             }
         }

@@ -26,6 +26,10 @@ pub struct Head {
     pub content_type: Option<String>,
     pub error_type: Option<String>,
     pub response_mode: Option<String>,
+    pub extension_name: Option<String>,
+    pub extension_id: Option<String>,
+    pub extension_features: Option<String>,
+    pub extension_error_type: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +112,14 @@ pub fn parse_head(input: &[u8], scanned: &mut usize) -> Result<Option<(Head, usi
             head.error_type = Some(value.to_owned());
         } else if is("lambda-runtime-function-response-mode") {
             head.response_mode = Some(value.to_owned());
+        } else if is("lambda-extension-name") {
+            head.extension_name = Some(value.to_owned());
+        } else if is("lambda-extension-identifier") {
+            head.extension_id = Some(value.to_owned());
+        } else if is("lambda-extension-accept-feature") {
+            head.extension_features = Some(value.to_owned());
+        } else if is("lambda-extension-function-error-type") {
+            head.extension_error_type = Some(value.to_owned());
         }
     }
     // Both at once is how requests are smuggled past a second parser.
@@ -304,6 +316,12 @@ pub fn write_answer(out: &mut Vec<u8>, answer: &Answer, keep_alive: bool) {
     out.extend_from_slice(b"\r\nContent-Type: ");
     out.extend_from_slice(answer.content_type.as_bytes());
     out.extend_from_slice(b"\r\n");
+    if let Some((name, value)) = &answer.header {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
     write_head_end(out, answer.body.len(), keep_alive);
     out.extend_from_slice(answer.body.as_bytes());
 }

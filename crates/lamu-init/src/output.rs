@@ -24,6 +24,7 @@ const CLOCK_ERROR_MS_MAX: u64 = 60_000;
 #[derive(Debug)]
 pub struct Output {
     file: File,
+    source: LogSource,
     cutter: Cutter,
     /// What the kernel was last asked to report.
     pub interest: u32,
@@ -43,12 +44,13 @@ pub enum Pipe {
 }
 
 impl Output {
-    pub fn lines(file: File) -> Output {
-        Output { file, cutter: Cutter::Lines(LineCutter::default()), interest: 0 }
+    pub fn lines(file: File, source: LogSource) -> Output {
+        Output { file, source, cutter: Cutter::Lines(LineCutter::default()), interest: 0 }
     }
 
     pub fn frames(file: File) -> Output {
-        Output { file, cutter: Cutter::Frames(FrameCutter::default()), interest: 0 }
+        let cutter = Cutter::Frames(FrameCutter::default());
+        Output { file, source: LogSource::Function, cutter, interest: 0 }
     }
 
     pub fn fd(&self) -> RawFd {
@@ -56,15 +58,15 @@ impl Output {
     }
 
     /// Reads once and passes whole records on.
-    pub fn read(&mut self, scratch: &mut [u8], channel: &mut Channel) -> Pipe {
-        self.read_some(scratch, channel).1
+    pub fn read(&mut self, scratch: &mut [u8], to: &mut Recorder<'_>) -> Pipe {
+        self.read_some(scratch, to).1
     }
 
     /// Reads what is in the pipe now.
-    pub fn drain(&mut self, scratch: &mut [u8], channel: &mut Channel) {
+    pub fn drain(&mut self, scratch: &mut [u8], to: &mut Recorder<'_>) {
         let mut total = 0;
         loop {
-            let (count, pipe) = self.read_some(scratch, channel);
+            let (count, pipe) = self.read_some(scratch, to);
             total += count;
             // A short read emptied the pipe.
             if count < scratch.len() || pipe == Pipe::Ended || total >= DRAIN_BYTES_MAX {
@@ -75,30 +77,30 @@ impl Output {
 
     /// Passes an unended last line on; at the end of the process, an unended
     /// frame too.
-    pub fn flush(&mut self, last: Last, channel: &mut Channel) {
-        let now = sys::now_ms();
+    pub fn flush(&mut self, last: Last, to: &mut Recorder<'_>) {
+        let (now, source) = (sys::now_ms(), self.source);
         match &mut self.cutter {
-            Cutter::Lines(lines) => lines.flush(|record| push(channel, now, record)),
+            Cutter::Lines(lines) => lines.flush(|record| to.record(source, now, record)),
             Cutter::Frames(_) if last == Last::OfInvocation => {}
             Cutter::Frames(frames) => {
-                frames.flush(|record, time| push(channel, believed(time, now), record));
+                frames.flush(|record, time| to.record(source, believed(time, now), record));
             }
         }
     }
 
-    fn read_some(&mut self, scratch: &mut [u8], channel: &mut Channel) -> (usize, Pipe) {
+    fn read_some(&mut self, scratch: &mut [u8], to: &mut Recorder<'_>) -> (usize, Pipe) {
         let count = match self.file.read(scratch) {
             Ok(0) => return (0, Pipe::Ended),
             Ok(count) => count,
             Err(error) if retry(&error) => return (0, Pipe::Open),
             Err(_) => return (0, Pipe::Ended),
         };
-        let now = sys::now_ms();
+        let (now, source) = (sys::now_ms(), self.source);
         let bytes = &scratch[..count];
         match &mut self.cutter {
-            Cutter::Lines(lines) => lines.feed(bytes, |record| push(channel, now, record)),
+            Cutter::Lines(lines) => lines.feed(bytes, |record| to.record(source, now, record)),
             Cutter::Frames(frames) => {
-                frames.feed(bytes, |record, time| push(channel, believed(time, now), record));
+                frames.feed(bytes, |record, time| to.record(source, believed(time, now), record));
             }
         }
         (count, Pipe::Open)
@@ -112,8 +114,16 @@ pub enum Last {
     OfProcess,
 }
 
-fn push(channel: &mut Channel, time_ms: u64, record: &[u8]) {
-    channel.push(&FromInit::Log { source: LogSource::Function, time_ms, record: record.to_vec() });
+/// Where records go: to the host.
+#[derive(Debug)]
+pub struct Recorder<'a> {
+    pub channel: &'a mut Channel,
+}
+
+impl Recorder<'_> {
+    fn record(&mut self, source: LogSource, time_ms: u64, record: &[u8]) {
+        self.channel.push(&FromInit::Log { source, time_ms, record: record.to_vec() });
+    }
 }
 
 fn believed(time: Option<u64>, now: u64) -> u64 {

@@ -29,6 +29,9 @@ const CONNECTIONS_MAX: usize = 64;
 /// by one turn only.
 const ACCEPTS_MAX: usize = 16;
 
+/// Bodies of extensions' calls hold a few names and numbers.
+const REQUEST_BYTES_MAX: usize = 64 << 10;
+
 /// An error body of this type carries the X-Ray cause in a member of its own,
 /// which callers do not get to see (execution-environment, section 1).
 const ERROR_WITH_CAUSE: &str = "application/vnd.aws.lambda.error.cause+json";
@@ -102,11 +105,10 @@ impl Environment {
             } else {
                 // Half closed while it waits for an event, or between two
                 // requests: there is nobody to serve any more.
-                status = if connection.ready() || self.parked.contains(&Caller::Connection(at)) {
-                    Status::Gone
-                } else {
-                    connection.flush()
-                };
+                let parked =
+                    self.parked.contains(&Caller::Connection(at)) || self.extensions.is_parked(at);
+                status =
+                    if connection.ready() || parked { Status::Gone } else { connection.flush() };
             }
         }
         if status == Status::Gone {
@@ -126,6 +128,7 @@ impl Environment {
     /// The connection can do no more for what it was in the middle of.
     fn abandon(&mut self, at: usize) {
         self.parked.retain(|&caller| caller != Caller::Connection(at));
+        self.extensions.unpark(at);
         let Some(Some(connection)) = self.connections.get_mut(at) else { return };
         let stage = std::mem::replace(&mut connection.stage, Stage::Head);
         let Stage::Body(request) = stage else { return };
@@ -157,9 +160,13 @@ impl Environment {
                 Ok(Some((head, length))) => {
                     connection.consume(length);
                     connection.keep_alive = head.keep_alive;
-                    let body_bytes_max = self.response_bytes_max();
+                    let call = api::route(&head.method, &head.target);
+                    let body_bytes_max = match call.is_extensions() {
+                        true => REQUEST_BYTES_MAX,
+                        false => self.response_bytes_max(),
+                    };
                     let mut request = Box::new(Request {
-                        call: api::route(&head.method, &head.target),
+                        call,
                         body: Body::new(head.framing, body_bytes_max),
                         head,
                         refused: None,
@@ -237,7 +244,7 @@ impl Environment {
                 let to = "RuntimeRestoreErrorState";
                 Err(Answer::refused(Refused::Transition { from: self.phase.name(), to }))
             }
-            Call::Extension => Err(Answer::extensions_unavailable()),
+            Call::Register | Call::ExtensionNext | Call::ExtensionError(_) => Ok(()),
             Call::Telemetry => Err(Answer::telemetry_unavailable()),
             Call::Logs => Err(Answer::logs_unavailable()),
             Call::NotFound => Err(Answer::not_found()),
@@ -259,6 +266,9 @@ impl Environment {
         let response_bytes_max = self.response_bytes_max() as u64;
         let answer = match call {
             Call::Next => return Ok(self.finish_next(Caller::Connection(at))),
+            Call::ExtensionNext => return Ok(self.extension_next(at, &head)),
+            Call::Register => self.register(&head, &body)?,
+            Call::ExtensionError(reported) => self.extension_error(reported, &head),
             Call::Ping => Answer::pong(),
             Call::Response { id } | Call::Error { id } if body.overflowed => {
                 self.finish_too_large(id);
@@ -300,7 +310,7 @@ impl Environment {
         Ok(self.answer(at, &answer))
     }
 
-    fn answer(&mut self, at: usize, answer: &Answer) -> Status {
+    pub(crate) fn answer(&mut self, at: usize, answer: &Answer) -> Status {
         match self.connections.get_mut(at) {
             Some(Some(connection)) => connection.answer(answer),
             _ => Status::Gone,
@@ -318,12 +328,15 @@ impl Environment {
                 };
             }
         };
+        self.phase = after;
         match before {
-            Phase::Started => self.init_done(InitOutcome::Ready),
+            Phase::Started => {
+                self.extensions.close();
+                self.try_init_done();
+            }
             Phase::ResponseSent => self.invocation_done(),
             _ => {}
         }
-        self.phase = after;
         if let Caller::Connection(at) = caller
             && let Some(Some(connection)) = self.connections.get_mut(at)
         {
@@ -331,7 +344,7 @@ impl Environment {
         }
         self.parked.retain(|&earlier| earlier != caller);
         self.parked.push(caller);
-        if self.invoke.is_some() {
+        if self.invoke.is_some() && !self.initializing {
             self.hand_out();
         }
         Status::Open
@@ -339,9 +352,13 @@ impl Environment {
 
     fn invocation_done(&mut self) {
         self.drain_outputs(Last::OfInvocation);
-        if let Some(request_id) = self.last_id.clone() {
-            self.channel.push(&FromInit::Done { request_id, handler_ns: self.handler_ns });
-        }
+        let Some(request_id) = self.last_id.clone() else { return };
+        let handler_ns = self.handler_ns;
+        self.awaiting = self.extensions.busy();
+        self.channel.push(&match self.awaiting {
+            true => FromInit::RuntimeDone { request_id, handler_ns },
+            false => FromInit::Done { request_id, handler_ns },
+        });
     }
 
     /// Gives the event to who asked for it last: an earlier one may have
@@ -384,7 +401,7 @@ impl Environment {
     }
 
     /// A connection got output outside its own turn.
-    fn update_connection(&mut self, at: usize) {
+    pub(crate) fn update_connection(&mut self, at: usize) {
         let Some(Some(connection)) = self.connections.get_mut(at) else { return };
         if !connection.input.is_empty() {
             self.resumed.push(at);

@@ -1,4 +1,4 @@
-//! Starts the runtime process.
+//! Starts the runtime process, and the extensions beside it.
 //!
 //! Everything is laid out before the fork; the child only makes system calls.
 //! An exec that fails is reported over a pipe that a good exec closes.
@@ -9,7 +9,9 @@ use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use lamu_guest::{Entry, Start, User};
 
@@ -47,6 +49,15 @@ impl From<io::Error> for SpawnError {
 
 /// Starts the entry with `api` as its AWS_LAMBDA_RUNTIME_API.
 pub fn spawn(start: &Start, api: &str) -> Result<Spawned, SpawnError> {
+    launch(start, &Image::new(start, api)?, start.telemetry_fd)
+}
+
+/// Starts the extension in `file`, with the same user and limits.
+pub fn spawn_extension(start: &Start, api: &str, file: &Path) -> Result<Spawned, SpawnError> {
+    launch(start, &Image::extension(start, api, file)?, false)
+}
+
+fn launch(start: &Start, image: &Image, managed: bool) -> Result<Spawned, SpawnError> {
     let (stdout, stdout_end) = sys::pipe()?;
     let (stderr, stderr_end) = sys::pipe()?;
     let (failure, failure_end) = sys::pipe()?;
@@ -54,7 +65,7 @@ pub fn spawn(start: &Start, api: &str) -> Result<Spawned, SpawnError> {
     let mut direct = None;
     let mut ends: [Option<OwnedFd>; 5] =
         [Some(null()?), Some(above_fixed(stdout_end)?), Some(above_fixed(stderr_end)?), None, None];
-    if start.telemetry_fd {
+    if managed {
         let (read, write) = sys::pipe()?;
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -64,7 +75,6 @@ pub fn spawn(start: &Start, api: &str) -> Result<Spawned, SpawnError> {
     }
     let failure_end = above_fixed(failure_end)?;
 
-    let image = Image::new(start, api)?;
     let child = Child {
         fds: std::array::from_fn(|at| ends[at].as_ref().map_or(-1, AsRawFd::as_raw_fd)),
         failure: failure_end.as_raw_fd(),
@@ -127,9 +137,34 @@ impl Image {
         Ok(Image { candidates, environment, cwd: c_string(&start.cwd)? })
     }
 
+    fn extension(start: &Start, api: &str, file: &Path) -> Result<Image, SpawnError> {
+        let mut environment: Vec<CString> = Vec::with_capacity(start.env.len() + 1);
+        for (name, value) in start.env.iter().filter(|(name, _)| is_for_extensions(name)) {
+            environment.push(c_string(&format!("{name}={value}"))?);
+        }
+        environment.push(c_string(&format!("AWS_LAMBDA_RUNTIME_API={api}"))?);
+        let file = CString::new(file.as_os_str().as_bytes())
+            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        Ok(Image { candidates: vec![vec![file]], environment, cwd: c_string(&start.cwd)? })
+    }
+
     fn commands(&self) -> Vec<Vec<*const libc::c_char>> {
         self.candidates.iter().map(|words| pointers(words)).collect()
     }
+}
+
+/// What concerns the runtime alone is kept from extensions (execution
+/// environment reference, section 3).
+fn is_for_extensions(name: &str) -> bool {
+    const RUNTIME_ONLY: [&str; 6] = [
+        "AWS_XRAY_CONTEXT_MISSING",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "LAMBDA_TASK_ROOT",
+        "LAMBDA_RUNTIME_DIR",
+    ];
+    !name.starts_with('_') && !RUNTIME_ONLY.contains(&name)
 }
 
 fn c_string(text: &str) -> io::Result<CString> {

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use lamu_guest::Exit;
 
@@ -39,12 +39,22 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
-    /// Waits for events without limit and returns how many came.
-    pub fn wait(&self, events: &mut [libc::epoll_event]) -> io::Result<usize> {
+    /// Waits for events until `until`, or without limit, and returns how many
+    /// came.
+    pub fn wait(
+        &self,
+        events: &mut [libc::epoll_event],
+        until: Option<Instant>,
+    ) -> io::Result<usize> {
         let (fd, count) = (self.0.as_raw_fd(), events.len() as libc::c_int);
         loop {
+            let limit = until.map_or(-1, |until| {
+                // Upwards, so that the time has come when the wait is over.
+                let left = until.saturating_duration_since(Instant::now());
+                left.as_micros().div_ceil(1000).min(60_000) as libc::c_int
+            });
             // SAFETY: `events` is writable for `count` entries.
-            let result = check(unsafe { libc::epoll_wait(fd, events.as_mut_ptr(), count, -1) });
+            let result = check(unsafe { libc::epoll_wait(fd, events.as_mut_ptr(), count, limit) });
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result.map(|count| count as usize),
@@ -198,6 +208,28 @@ fn children() -> Vec<libc::pid_t> {
     let path = format!("/proc/self/task/{}/children", std::process::id());
     let list = std::fs::read_to_string(path).unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Sends `signal` to a child of ours that has not been collected, or with
+/// `Reach::Group` to all of its process group.
+pub fn signal(pid: libc::pid_t, signal: libc::c_int, reach: Reach) {
+    let target = if reach == Reach::Group { -pid } else { pid };
+    // SAFETY: no pointers. An uncollected child keeps its id, and so does its
+    // group; where it is gone, the call fails.
+    unsafe { libc::kill(target, signal) };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Process,
+    Group,
+}
+
+pub fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    // SAFETY: `bytes` is writable for its length. Sixteen bytes come whole.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if count == bytes.len() as isize { Ok(bytes) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Milliseconds since the epoch.

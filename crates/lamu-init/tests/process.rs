@@ -8,7 +8,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use lamu_guest::{Entry, Exit, FromInit, InitOutcome, ToInit, User};
+use lamu_guest::{Entry, Exit, FromInit, InitOutcome, ShutdownReason, ToInit, User};
 use support::{Init, TempDir, alive, shell, start};
 
 fn init_outcome(init: &mut Init) -> InitOutcome {
@@ -268,7 +268,7 @@ fn when_the_host_goes_everything_goes() {
         let mut init = Init::boot();
         let runtime = init.start_scripted();
         if politely {
-            init.send(&ToInit::Shutdown);
+            init.send(&ToInit::Shutdown(ShutdownReason::Spindown));
             assert_eq!(init.try_receive(), None);
         }
         let status = init.hang_up().expect("init ends");

@@ -351,7 +351,6 @@ fn what_is_not_offered_says_so() {
             403,
             transition("Started", "RuntimeRestoreErrorState"),
         ),
-        ("POST", "/2020-01-01/extension/register", 501, "Extension.NotSupported".into()),
         ("PUT", "/2022-07-01/telemetry", 202, "Telemetry.NotSupported".into()),
         ("PUT", "/2020-08-15/logs", 202, "Logs.NotSupported".into()),
         ("DELETE", "/2018-06-01/runtime/invocation/next", 405, String::new()),

@@ -12,7 +12,8 @@
 //!
 //! It ends when it is retired, when nobody holds a handle to it and nothing
 //! ever ran, or when the sandbox cannot be trusted; then the machine is gone
-//! before its slot is.
+//! before its slot is. Extensions have their Shutdown phase before, unless it
+//! must end at once.
 //!
 //! Not here: what an invocation's messages mean (`invocation`), how the
 //! machine is made (`boot`), which environments there are (`worker`).
@@ -21,8 +22,10 @@ mod boot;
 mod caller;
 mod cell;
 mod channel;
+mod extensions;
 mod invocation;
 mod journal;
+mod telemetry;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -30,9 +33,11 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use lamu_guest::{Exit, FromInit, InitOutcome, InvokeRef, ToInit};
+use lamu_guest::{Exit, FromInit, InitOutcome, InvokeRef, ShutdownReason, ToInit};
 use lamu_link::{BootError, Booted, EnvironmentHandle, WeakEnvironment, Work};
-use lamu_model::{InitPhase, Outcome, Report, ReportStatus, SandboxId, VersionSpec, WorkerId};
+use lamu_model::{
+    InitPhase, Outcome, Report, ReportStatus, RuntimeDone, SandboxId, Span, VersionSpec, WorkerId,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -52,6 +57,9 @@ use self::journal::{Journal, millis, now_ms};
 
 /// For init to end every process and say so. Beyond it the sandbox goes.
 const RESET_SECS_MAX: u64 = 5;
+/// The Shutdown phase of extensions is two seconds at most, which init keeps;
+/// beyond this it is not waited for.
+const SHUTDOWN_SECS_MAX: u64 = 3;
 /// For the driver to stop, wake or remove a machine.
 const DRIVER_SECS_MAX: u64 = 10;
 
@@ -140,6 +148,7 @@ pub(crate) async fn live(birth: Birth) {
         weak: weak.clone(),
         kept: None,
         freezes: true,
+        graceful: true,
         freeze_at: Box::pin(sleep(Duration::ZERO)),
         deadline: Box::pin(sleep(Duration::ZERO)),
     };
@@ -168,6 +177,8 @@ struct Environment {
     first_init: Option<Duration>,
     /// Cleared when the driver could not freeze.
     freezes: bool,
+    /// Cleared when what is inside can no longer be asked to end.
+    graceful: bool,
     freeze_at: Pin<Box<Sleep>>,
     deadline: Pin<Box<Sleep>>,
 }
@@ -201,11 +212,12 @@ impl Environment {
                 Wake::Exited => {
                     debug!(sandbox = %self.sandbox, "the runtime ended while idle");
                     self.first_init = None;
-                    self.reset().await
+                    self.reset(ShutdownReason::Failure).await
                 }
-                Wake::End => Life::Over,
+                Wake::End => return,
             };
             if life == Life::Over {
+                self.graceful = false;
                 return;
             }
         }
@@ -240,7 +252,9 @@ impl Environment {
                     Ok(FromInit::Log { time_ms, record, .. }) => {
                         made.journal.function(time_ms, &record);
                     }
-                    Ok(FromInit::Exited(_)) if made.runtime == Runtime::Ready => {
+                    Ok(FromInit::Exited(_) | FromInit::ExtensionFailed(_))
+                        if made.runtime == Runtime::Ready =>
+                    {
                         return Poll::Ready(Wake::Exited);
                     }
                     Ok(_) => {
@@ -285,12 +299,16 @@ impl Environment {
             Invocation::new(call.request.clone(), self.made.runtime, timeout, began);
         self.made.journal.begin(call.tail);
         if self.made.runtime == Runtime::Ready {
-            self.made.journal.start(&call.request, &call.arn);
+            self.made.journal.start(&call.request, &call.arn, call.trace_id.as_deref());
         } else {
             // Init runs again inside this invocation; its time is not apart.
             self.first_init = None;
             self.context.stats.reruns.add(1);
+            self.made.extensions.begin();
+            self.made.journal.init_again();
         }
+        self.made.publish();
+        let began_ms = now_ms();
         self.made.channel.send_invoke(&InvokeRef {
             request_id: call.request.as_str(),
             deadline_ms: now_ms() + timeout.as_millis() as u64,
@@ -305,7 +323,8 @@ impl Environment {
         self.deadline.as_mut().reset(invocation.deadline().into());
 
         let mut caller = Caller { reply: Some(reply), tail: call.tail };
-        let arn = call.arn;
+        let (arn, trace) = (call.arn, call.trace_id);
+        let trace = trace.as_deref();
         drop(call.payload);
         let after = loop {
             let step = match self.hear(&mut invocation).await {
@@ -318,7 +337,7 @@ impl Environment {
             };
             match step {
                 Step::Wait => {}
-                Step::Started => self.started(&invocation, &arn),
+                Step::Started => self.started(&invocation, &arn, trace),
                 Step::Answered => {
                     if !call.tail {
                         caller.answer(&invocation, None);
@@ -327,6 +346,7 @@ impl Environment {
                         }
                     }
                 }
+                Step::RuntimeDone => self.runtime_done(&invocation, trace, began_ms),
                 Step::Over(after) => break after,
             }
         };
@@ -334,17 +354,20 @@ impl Environment {
         // Before a reset begins the mark anew.
         let used = self.context.driver.memory_bytes_max(self.sandbox).unwrap_or(0);
         if matches!(&invocation.rerun, Some((status, _)) if *status != ReportStatus::Success) {
-            self.started(&invocation, &arn);
+            self.started(&invocation, &arn, trace);
+        }
+        if invocation.runtime_done.is_none() {
+            self.runtime_done(&invocation, trace, began_ms);
         }
         if !call.tail {
             caller.answer(&invocation, None);
         }
         let life = match after {
             After::Serve => Life::On,
-            After::Reset => self.reset().await,
+            After::Reset => self.reset(invocation.reset_reason()).await,
             After::Destroy => Life::Over,
         };
-        self.finish(&mut invocation, took, used);
+        self.finish(&mut invocation, took, used, trace);
         if call.tail {
             let tail = self.made.journal.take_tail();
             caller.answer(&invocation, Some(tail));
@@ -378,6 +401,21 @@ impl Environment {
                         continue;
                     }
                     Ok(message) => {
+                        let message = if invocation.is_starting() {
+                            match made.extensions.hear(message, &mut made.journal) {
+                                Ok(Some(message)) => message,
+                                Ok(None) => {
+                                    made.publish();
+                                    continue;
+                                }
+                                Err(_) => {
+                                    let step = invocation.distrust("init said too much");
+                                    return Poll::Ready(Heard::Step(step));
+                                }
+                            }
+                        } else {
+                            message
+                        };
                         let oom =
                             is_kill(&message) && starved(context, *sandbox, &mut made.oom_kills);
                         let step = invocation.hear(message, now(), oom);
@@ -406,19 +444,59 @@ impl Environment {
     }
 
     /// The Init inside the invocation came to an end.
-    fn started(&mut self, invocation: &Invocation, arn: &lamu_model::Arn) {
+    fn started(&mut self, invocation: &Invocation, arn: &lamu_model::Arn, trace: Option<&str>) {
         if let Some((status, took)) = &invocation.rerun {
             self.made.journal.init_done(InitPhase::Invoke, status, *took);
             if *status == ReportStatus::Success {
                 self.context.stats.init_done(*took);
             }
         }
-        self.made.journal.start(invocation.request(), arn);
+        self.made.journal.start(invocation.request(), arn, trace);
+        self.made.publish();
         self.made.runtime = Runtime::Ready;
     }
 
+    /// The runtime is through, whatever extensions still do.
+    fn runtime_done(&mut self, invocation: &Invocation, trace: Option<&str>, began_ms: u64) {
+        let took = invocation.took(now());
+        let produced_bytes = match &invocation.outcome {
+            Some(Outcome::Response { body, .. } | Outcome::FunctionError { body, .. }) => {
+                body.len()
+            }
+            _ => 0,
+        };
+        let began = began_ms as f64 + millis(invocation.before_event());
+        let span = |name, after: Duration, took: Duration| Span {
+            name,
+            start_ms: (began + millis(after)) as u64,
+            ms: millis(took),
+        };
+        let handler = invocation.handler;
+        let overhead = took.saturating_sub(invocation.before_event() + handler);
+        let spans = [
+            span("responseLatency", Duration::ZERO, handler),
+            span("responseDuration", handler, Duration::ZERO),
+            span("runtimeOverhead", handler, overhead),
+        ];
+        self.made.journal.runtime_done(&RuntimeDone {
+            request: invocation.request(),
+            status: &invocation.status,
+            duration_ms: millis(took),
+            produced_bytes,
+            spans: &spans,
+            trace,
+        });
+        self.made.publish();
+    }
+
     /// END and REPORT.
-    fn finish(&mut self, invocation: &mut Invocation, took: Duration, used_bytes: u64) {
+    fn finish(
+        &mut self,
+        invocation: &mut Invocation,
+        took: Duration,
+        used_bytes: u64,
+        trace: Option<&str>,
+    ) {
         let used_mib = used_bytes.div_ceil(1 << 20) as u32;
         let counters = &self.context.stats;
         if invocation.status != ReportStatus::Success {
@@ -427,12 +505,15 @@ impl Environment {
         if invocation.status == ReportStatus::Timeout {
             counters.timeouts.add(1);
         }
-        let produced_bytes = match &invocation.outcome {
-            Some(Outcome::Response { body, .. } | Outcome::FunctionError { body, .. }) => {
-                body.len()
-            }
-            _ => 0,
+        let fault = match &invocation.outcome {
+            Some(Outcome::Fault(fault)) => Some(fault.clone()),
+            _ => None,
         };
+        let extension_overhead = invocation.extension_overhead(took).map(|overhead| Span {
+            name: "extensionOverhead",
+            start_ms: now_ms().saturating_sub(overhead.as_millis() as u64),
+            ms: millis(overhead),
+        });
         let report = Report {
             request: invocation.request().clone(),
             duration_ms: millis(took),
@@ -440,15 +521,18 @@ impl Environment {
             memory_used_mib_max: used_mib.clamp(1, self.spec.memory_mib),
             init_ms: self.first_init.take().map(millis),
             status: invocation.status.clone(),
+            extension_overhead,
         };
-        self.made.journal.end(report, invocation.reported, produced_bytes);
+        self.made.journal.end(report, invocation.reported, fault.as_ref(), trace);
+        self.made.publish();
     }
 
     /// Ends the runtime; sandbox and `/tmp` stay.
-    async fn reset(&mut self) -> Life {
+    async fn reset(&mut self, reason: ShutdownReason) -> Life {
         self.made.runtime = Runtime::Absent;
         self.context.stats.resets.add(1);
-        if let Err(error) = reset(&mut self.made.channel, &mut self.made.journal).await {
+        let reset = reset(&mut self.made.channel, &mut self.made.journal, reason);
+        if let Err(error) = reset.await {
             warn!(sandbox = %self.sandbox, %error, "reset failed");
             return Life::Over;
         }
@@ -506,8 +590,38 @@ impl Environment {
             drop(lease);
             refuse(call, hold, reply);
         }
+        if self.graceful && self.made.extensions.any() {
+            self.shut_down().await;
+        }
         destroy(&self.context, self.sandbox).await;
         info!(sandbox = %self.sandbox, "environment ended");
+    }
+
+    /// Lets extensions come to their end, unless the worker wants the
+    /// environment gone at once.
+    async fn shut_down(&mut self) {
+        if self.presence.state() == State::Frozen && self.thaw().await == Life::Over {
+            return;
+        }
+        let Environment { made, orders, .. } = self;
+        made.channel.send(&ToInit::Shutdown(ShutdownReason::Spindown));
+        let over = async {
+            loop {
+                match poll_fn(|cx| made.channel.poll_next(cx)).await {
+                    Ok(FromInit::Log { time_ms, record, .. }) => {
+                        made.journal.function(time_ms, &record);
+                    }
+                    Ok(_) => {}
+                    // Init has exited.
+                    Err(_) => return,
+                }
+            }
+        };
+        let over = timeout(Duration::from_secs(SHUTDOWN_SECS_MAX), over);
+        tokio::select! {
+            _ = over => {}
+            () = ended(orders) => {}
+        }
     }
 }
 
@@ -538,8 +652,12 @@ enum ResetError {
 
 /// Has init end every process but itself. What it says on the way that is not
 /// a log record belongs to what has been ended.
-async fn reset(channel: &mut Channel, journal: &mut Journal) -> Result<(), ResetError> {
-    channel.send(&ToInit::Reset);
+async fn reset(
+    channel: &mut Channel,
+    journal: &mut Journal,
+    reason: ShutdownReason,
+) -> Result<(), ResetError> {
+    channel.send(&ToInit::Reset(reason));
     let done = async {
         loop {
             match poll_fn(|cx| channel.poll_next(cx)).await? {

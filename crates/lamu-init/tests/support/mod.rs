@@ -14,7 +14,8 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use lamu_guest::{
-    Command, Entry, FrameBuffer, FromInit, InitOutcome, Invoke, PROTOCOL, Start, ToInit,
+    Command, Entry, FrameBuffer, FromInit, InitOutcome, Invoke, PROTOCOL, ShutdownReason, Start,
+    ToInit,
 };
 
 /// Longer than anything here takes on a busy machine.
@@ -31,7 +32,12 @@ pub struct Init {
 impl Init {
     /// Starts init and takes its hello.
     pub fn boot() -> Init {
-        Init::boot_under(&[])
+        Init::boot_under(&[], None)
+    }
+
+    /// The same with the extensions in a directory of the test's.
+    pub fn boot_with(extensions: &Path) -> Init {
+        Init::boot_under(&[], Some(extensions))
     }
 
     /// The same as the first process of a namespace of its own; `None` where
@@ -44,10 +50,10 @@ impl Init {
             eprintln!("skipped: cannot make a pid namespace here");
             return None;
         }
-        Some(Init::boot_under(&way))
+        Some(Init::boot_under(&way, None))
     }
 
-    fn boot_under(way: &[&str]) -> Init {
+    fn boot_under(way: &[&str], extensions: Option<&Path>) -> Init {
         let (ours, theirs) = UnixStream::pair().expect("socket pair");
         let fd = theirs.as_raw_fd();
         let binary = std::env::var("LAMU_INIT");
@@ -55,6 +61,7 @@ impl Init {
         let words = [way, &[binary]].concat();
         let mut command = Process::new(words[0]);
         command.args(&words[1..]).env("LAMU_INIT_PORT", "0").stdin(Stdio::null());
+        command.env("LAMU_INIT_EXTENSIONS", extensions.unwrap_or(Path::new("/nowhere")));
         // SAFETY: dup2 and fcntl may be called between fork and exec.
         unsafe {
             command.pre_exec(move || {
@@ -125,6 +132,22 @@ impl Init {
         }
     }
 
+    /// That nothing has come and nothing is on its way.
+    pub fn expect_quiet(&mut self, api: &Scripted) {
+        // Init serves in order: with this answered, what was sent before is done.
+        assert_eq!(api.connect().call("GET", "/2018-06-01/ping", "", "").body, "pong");
+        let channel = self.channel.as_mut().expect("open");
+        channel.set_nonblocking(true).expect("nonblocking");
+        let mut piece = [0; 65536];
+        if let Ok(count) = channel.read(&mut piece) {
+            self.frames.extend(&piece[..count]);
+        }
+        self.channel.as_ref().expect("open").set_nonblocking(false).expect("blocking");
+        if let Some((kind, fields)) = self.frames.next().expect("well framed") {
+            panic!("expected nothing, got {:?}", FromInit::decode(kind, fields));
+        }
+    }
+
     pub fn expect_ready(&mut self) {
         match self.expect() {
             FromInit::InitDone { outcome: InitOutcome::Ready, duration_ns } => {
@@ -171,7 +194,7 @@ impl Init {
     }
 
     pub fn reset(&mut self) {
-        self.send(&ToInit::Reset);
+        self.send(&ToInit::Reset(ShutdownReason::Failure));
         assert_eq!(self.expect(), FromInit::ResetDone);
     }
 
@@ -247,6 +270,7 @@ pub fn start(program: &str, args: &[&str]) -> Start {
         processes_max: 4096,
         telemetry_fd: false,
         response_bytes_max: 6_291_556,
+        account_id: "123456789012".to_owned(),
     }
 }
 
@@ -369,6 +393,12 @@ impl Http {
             Err(error) => panic!("no answer: {error}"),
         }
     }
+}
+
+/// Makes a file of a [`TempDir`] executable.
+pub fn executable(path: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("mode");
 }
 
 /// A directory that goes away with its owner.

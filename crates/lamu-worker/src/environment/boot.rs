@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use lamu_guest::{Exit, FromInit, InitOutcome, PROTOCOL, Start, ToInit};
+use lamu_guest::{Exit, FromInit, InitOutcome, PROTOCOL, ShutdownReason, Start, ToInit};
 use lamu_link::{BootError, Timings};
 use lamu_model::{
     INIT_SECS_MAX, InitPhase, OPEN_FILES_MAX, PROCESSES_MAX, ReportStatus, RuntimeVersion,
@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::channel::{Channel, ChannelError};
+use super::extensions::Extensions;
 use super::invocation::{Runtime, init_failure};
 use super::journal::{Journal, stream_names};
 use crate::config::Credentials;
@@ -50,11 +51,26 @@ pub struct Made {
     pub machine: Machine,
     pub channel: Channel,
     pub journal: Journal,
+    pub extensions: Extensions,
     pub runtime: Runtime,
     pub timings: Timings,
     #[expect(dead_code, reason = "what is mounted stays in the cache meanwhile")]
     pub packages: Vec<Arc<Unpacked>>,
     pub oom_kills: u64,
+}
+
+impl Made {
+    /// Queues what subscribers inside are to hear; without any this is
+    /// nothing.
+    pub fn publish(&mut self) {
+        publish(&mut self.channel, &mut self.journal);
+    }
+}
+
+fn publish(channel: &mut Channel, journal: &mut Journal) {
+    for event in journal.telemetry.take() {
+        channel.send(&event);
+    }
 }
 
 /// The packages of a version, unpacked, in the order code, layers.
@@ -116,7 +132,8 @@ pub async fn make(
         name: build.clone(),
         arn: spec.runtime.version_arn(&spec.region).to_string(),
     });
-    journal.init_start(version.as_ref(), &instance);
+    journal.init_start(version, &instance);
+    let mut extensions = Extensions::default();
 
     channel.send(&ToInit::Start(Start {
         entry: launch.entry.clone(),
@@ -127,9 +144,14 @@ pub async fn make(
         processes_max: u64::from(PROCESSES_MAX),
         telemetry_fd: launch.telemetry_fd,
         response_bytes_max: SYNC_RESPONSE_BYTES_MAX as u64,
+        account_id: spec.account.as_str().to_owned(),
     }));
+    publish(&mut channel, &mut journal);
     let first = async {
-        tokio::pin! { let done = first_init(context, sandbox, &mut channel, &mut journal); }
+        tokio::pin! {
+            let done =
+                first_init(context, sandbox, &mut channel, &mut journal, &mut extensions);
+        }
         match timeout(TURN, &mut done).await {
             Ok(done) => done,
             Err(_) => {
@@ -149,17 +171,23 @@ pub async fn make(
         }
         failed => {
             journal.init_done(InitPhase::Init, &failed, init);
-            super::reset(&mut channel, &mut journal).await.map_err(|_| BootError::Sandbox {
-                what: "init did not come back after a failed Init".to_owned(),
+            let reason = match failed {
+                ReportStatus::Timeout => ShutdownReason::Timeout,
+                _ => ShutdownReason::Failure,
+            };
+            publish(&mut channel, &mut journal);
+            super::reset(&mut channel, &mut journal, reason).await.map_err(|_| {
+                BootError::Sandbox { what: "init did not come back after a failed Init".to_owned() }
             })?;
             context.stats.resets.add(1);
             let _ = context.driver.reset_memory_max(sandbox);
             Runtime::Absent
         }
     };
+    publish(&mut channel, &mut journal);
     let oom_kills = context.driver.stats(sandbox).map_or(0, |stats| stats.oom_kills);
     let timings = Timings { placed: Duration::ZERO, sandbox: hello_at - began, init };
-    Ok(Made { machine, channel, journal, runtime, timings, packages, oom_kills })
+    Ok(Made { machine, channel, journal, extensions, runtime, timings, packages, oom_kills })
 }
 
 async fn hello(channel: &mut Channel) -> Result<(), BootError> {
@@ -183,6 +211,7 @@ fn first_init<'a>(
     sandbox: SandboxId,
     channel: &'a mut Channel,
     journal: &'a mut Journal,
+    extensions: &'a mut Extensions,
 ) -> impl Future<Output = Result<ReportStatus, BootError>> + 'a {
     let init = async move {
         loop {
@@ -197,10 +226,13 @@ fn first_init<'a>(
                         Some((status, _)) => status,
                     });
                 }
-                Ok(_) => {
-                    let what = "init said something out of turn".to_owned();
-                    return Err(BootError::Sandbox { what });
-                }
+                Ok(message) => match extensions.hear(message, journal) {
+                    Ok(None) => publish(channel, journal),
+                    Ok(Some(_)) | Err(_) => {
+                        let what = "init said something out of turn".to_owned();
+                        return Err(BootError::Sandbox { what });
+                    }
+                },
                 Err(error) => return Err(channel_error(&error)),
             }
         }

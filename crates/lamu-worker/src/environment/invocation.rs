@@ -17,8 +17,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lamu_guest::{Exit, FromInit, InitOutcome};
+use lamu_guest::{Exit, FromInit, InitOutcome, ShutdownReason};
 use lamu_model::{Fault, FaultKind, Outcome, ReportStatus, RequestId};
+
+use super::extensions::extension_fault;
 
 #[derive(Debug)]
 pub struct Invocation {
@@ -37,6 +39,8 @@ pub struct Invocation {
     pub rerun: Option<(ReportStatus, Duration)>,
     /// From handing out the event to the response.
     pub handler: Duration,
+    /// When the runtime was through and extensions were not.
+    pub runtime_done: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,8 @@ pub enum Step {
     Started,
     /// The caller can be answered.
     Answered,
+    /// The runtime is through; extensions still work.
+    RuntimeDone,
     Over(After),
 }
 
@@ -100,6 +106,34 @@ impl Invocation {
             reported: false,
             rerun: None,
             handler: Duration::ZERO,
+            runtime_done: None,
+        }
+    }
+
+    /// Whether Init is being run again.
+    pub fn is_starting(&self) -> bool {
+        self.progress == Progress::Starting
+    }
+
+    /// From the beginning until the runtime had the event.
+    pub fn before_event(&self) -> Duration {
+        match &self.rerun {
+            Some((_, took)) => *took,
+            None => Duration::ZERO,
+        }
+    }
+
+    /// What extensions took after the runtime was through, of `took` in all.
+    pub fn extension_overhead(&self, took: Duration) -> Option<Duration> {
+        let done = self.runtime_done?.saturating_duration_since(self.began);
+        Some(took.saturating_sub(done))
+    }
+
+    /// What extensions are told if the environment is reset now.
+    pub fn reset_reason(&self) -> ShutdownReason {
+        match self.status {
+            ReportStatus::Timeout => ShutdownReason::Timeout,
+            _ => ShutdownReason::Failure,
         }
     }
 
@@ -157,6 +191,11 @@ impl Invocation {
                     let fault = exit_fault(exit, out_of_memory);
                     self.fail(status_of(&fault), Outcome::Fault(fault))
                 }
+                FromInit::ExtensionFailed(fault) => {
+                    self.handler = now.saturating_duration_since(since);
+                    let fault = extension_fault(fault);
+                    self.fail(status_of(&fault), Outcome::Fault(fault))
+                }
                 _ => self.distrust("init said something out of turn"),
             },
             (Progress::Starting, FromInit::Exited(exit)) => {
@@ -171,6 +210,18 @@ impl Invocation {
                 // Its own measure is finer, but only believed within ours.
                 self.handler = self.handler.min(Duration::from_nanos(handler_ns));
                 Step::Over(After::Serve)
+            }
+            (Progress::Answered, FromInit::RuntimeDone { request_id, handler_ns })
+                if request_id == self.request.as_str() && self.runtime_done.is_none() =>
+            {
+                self.handler = self.handler.min(Duration::from_nanos(handler_ns));
+                self.runtime_done = Some(now);
+                Step::RuntimeDone
+            }
+            (Progress::Answered, FromInit::ExtensionFailed(fault)) => {
+                self.status = status_of(&extension_fault(fault));
+                self.reported = false;
+                Step::Over(After::Reset)
             }
             // Refused with 413, a runtime may still report that as its error.
             (Progress::Answered, FromInit::Failure { request_id, .. })
@@ -256,6 +307,7 @@ pub fn init_failure(outcome: InitOutcome, out_of_memory: bool) -> Option<(Report
         }
         InitOutcome::Exited(exit) => exit_fault(exit, out_of_memory),
         InitOutcome::NoEntry => Fault::no_bootstrap(),
+        InitOutcome::Extension(fault) => extension_fault(fault),
     };
     Some((status_of(&fault), Outcome::Fault(fault)))
 }
@@ -297,6 +349,7 @@ pub fn recorded(error_type: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lamu_guest::{ExtensionEnd, ExtensionFault, ExtensionFaultKind};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -388,6 +441,50 @@ mod tests {
         assert_eq!(i.hear(FromInit::Exited(Exit::Code(0)), now, false), Step::Over(After::Reset));
         assert!(matches!(i.outcome, Some(Outcome::Response { .. })));
         assert_eq!(i.status, ReportStatus::Error("Runtime.ExitError".into()));
+    }
+
+    #[test]
+    fn extensions_hold_the_end_open_and_bring_it_down() {
+        let crash = || {
+            FromInit::ExtensionFailed(ExtensionFault {
+                kind: ExtensionFaultKind::Crash,
+                cause: ExtensionEnd::Exited(Exit::Code(1)),
+            })
+        };
+        let through = |id: &str| FromInit::RuntimeDone { request_id: id.into(), handler_ns: 5 };
+        let (mut i, now) = invocation(Runtime::Ready);
+        i.hear(response("r-1"), now, false);
+        assert_eq!(i.hear(through("r-1"), now + SECOND, false), Step::RuntimeDone);
+        assert_eq!(i.runtime_done, Some(now + SECOND));
+        assert_eq!(i.hear(done("r-1"), now + 2 * SECOND, false), Step::Over(After::Serve));
+        assert_eq!(i.took(now + 2 * SECOND), 2 * SECOND, "extensions count");
+
+        let (mut i, now) = invocation(Runtime::Ready);
+        assert_eq!(i.hear(crash(), now, false), Step::Over(After::Reset));
+        assert_eq!(
+            (fault(&i).kind, fault(&i).message.as_str()),
+            (FaultKind::ExtensionCrash, "exit status 1")
+        );
+        assert_eq!(i.reset_reason(), ShutdownReason::Failure);
+
+        let (mut i, now) = invocation(Runtime::Ready);
+        i.hear(response("r-1"), now, false);
+        assert_eq!(i.hear(crash(), now, false), Step::Over(After::Reset));
+        assert!(matches!(i.outcome, Some(Outcome::Response { .. })), "the answer stays");
+        assert_eq!(i.status, ReportStatus::Error("Extension.Crash".into()));
+
+        let (mut i, now) = invocation(Runtime::Ready);
+        i.hear(response("r-1"), now, false);
+        i.hear(through("r-1"), now, false);
+        assert_eq!(i.expire(), Step::Over(After::Reset), "they never came back");
+        assert_eq!(i.reset_reason(), ShutdownReason::Timeout);
+
+        for twice in [vec![through("r-0")], vec![through("r-1"), through("r-1")]] {
+            let (mut i, now) = invocation(Runtime::Ready);
+            i.hear(response("r-1"), now, false);
+            let last = twice.into_iter().map(|message| i.hear(message, now, false)).last();
+            assert_eq!(last, Some(Step::Over(After::Destroy)));
+        }
     }
 
     #[test]

@@ -11,12 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use lamu_model::{
-    Arn, InitPhase, InitReport, InitRuntimeDone, InitStart, LOG_TAIL_BYTES_MAX, LogFormat,
-    LogLevel, LogsDropped, Report, ReportStatus, RequestId, RuntimeDone, RuntimeVersion, StartLine,
-    VersionSpec,
+    Arn, ExtensionLine, Fault, InitPhase, InitReport, InitRuntimeDone, InitStart,
+    LOG_TAIL_BYTES_MAX, LogFormat, LogLevel, LogsDropped, Report, ReportStatus, RequestId,
+    RuntimeDone, RuntimeVersion, StartLine, SubscriptionApi, SubscriptionLine, VersionSpec,
 };
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::telemetry::{Subscribers, Telemetry};
 
 use crate::logs::{Kept, LogWriter};
 
@@ -27,6 +29,11 @@ pub struct Journal {
     tail: Tail,
     /// What the store had no room for since the last note of it.
     dropped: LogsDropped,
+    /// What of it goes to subscribers inside the sandbox too.
+    pub telemetry: Telemetry,
+    /// What INIT_START said, for an Init that is run again.
+    runtime: Option<RuntimeVersion>,
+    instance: String,
     /// No record may claim to be older than the environment.
     born_ms: u64,
 }
@@ -36,7 +43,16 @@ impl Journal {
         // What Init writes belongs to the tail of the first invocation.
         let tail = Tail { kept: Vec::new(), wanted: true, fresh: true };
         let dropped = LogsDropped { records: 0, bytes: 0 };
-        Journal { writer, spec, tail, dropped, born_ms: now_ms() }
+        Journal {
+            writer,
+            spec,
+            tail,
+            dropped,
+            telemetry: Telemetry::default(),
+            runtime: None,
+            instance: String::new(),
+            born_ms: now_ms(),
+        }
     }
 
     /// A record of the function. Its time is init's word and is only believed
@@ -56,27 +72,63 @@ impl Journal {
         self.tail.put(record);
     }
 
-    pub fn init_start(&mut self, runtime: Option<&RuntimeVersion>, instance: &str) {
+    pub fn init_start(&mut self, runtime: Option<RuntimeVersion>, instance: &str) {
+        instance.clone_into(&mut self.instance);
         let spec = self.spec.clone();
-        let line = InitStart {
-            runtime,
-            name: &spec.name,
-            version: spec.version,
-            instance,
-            memory_mib: spec.memory_mib,
-        };
+        let line = init_start(&spec, &runtime, instance, InitPhase::Init);
         if self.is_json() {
             self.json(line.level(), |time| line.json(time));
         } else if let Some(text) = line.text() {
             self.text(&text);
         }
+        self.telemetry.init_begins(&line);
+        self.runtime = runtime;
+    }
+
+    /// An Init inside an invocation begins; no line says so.
+    pub fn init_again(&mut self) {
+        let spec = self.spec.clone();
+        let phase = InitPhase::Invoke;
+        self.telemetry.init_begins(&init_start(&spec, &self.runtime, &self.instance, phase));
+    }
+
+    /// An extension as Init left it.
+    pub fn extension(&mut self, line: &ExtensionLine<'_>) {
+        self.caused(line.level(), || line.text(), |time| line.json(time));
+        self.telemetry.put(Subscribers::All, |time| line.json(time));
+    }
+
+    pub fn subscription(&mut self, line: &SubscriptionLine<'_>) {
+        self.telemetry.subscribed(line);
+        self.caused(LogLevel::Info, || line.text(), |time| line.json(time));
+        self.telemetry.put(Subscribers::Of(line.api), |time| line.json(time));
+    }
+
+    /// A line of the platform that was caused inside the sandbox: it has the
+    /// function's share of the log.
+    fn caused(
+        &mut self,
+        level: LogLevel,
+        text: impl FnOnce() -> String,
+        json: impl FnOnce(&str) -> Value,
+    ) {
+        let line = match self.is_json() {
+            false => text(),
+            true if level < self.spec.log.system_level => return,
+            true => json(&timestamp()).to_string(),
+        };
+        let _ = self.writer.function(now_ms(), line.as_bytes());
+        self.tail.put(line.as_bytes());
     }
 
     /// The end of an Init. Its report exists as text only when it failed.
     pub fn init_done(&mut self, phase: InitPhase, status: &ReportStatus, took: Duration) {
         let report = InitReport { duration_ms: millis(took), phase, status: status.clone() };
+        let done = InitRuntimeDone { phase, status };
+        let to = Subscribers::Of(SubscriptionApi::Telemetry);
+        self.telemetry.put(to, |time| done.json(time));
+        self.telemetry.put(to, |time| report.json(time));
         if self.is_json() {
-            let done = InitRuntimeDone { phase, status };
             self.json(done.level(), |time| done.json(time));
             self.json(status.level_or(LogLevel::Debug), |time| report.json(time));
         } else if *status != ReportStatus::Success {
@@ -89,8 +141,10 @@ impl Journal {
         self.tail.begin(tail);
     }
 
-    pub fn start(&mut self, request: &RequestId, arn: &Arn) {
-        let line = StartLine { request, version: self.spec.version, arn };
+    pub fn start(&mut self, request: &RequestId, arn: &Arn, trace: Option<&str>) {
+        let line = StartLine { request, version: self.spec.version, arn, trace };
+        self.telemetry.start(&line);
+        let line = StartLine { trace: trace.filter(|_| self.spec.tracing_active), ..line };
         if self.is_json() {
             self.json(LogLevel::Info, |time| line.json(time));
         } else {
@@ -98,19 +152,30 @@ impl Journal {
         }
     }
 
+    /// The runtime is through with an invocation; JSON format only.
+    pub fn runtime_done(&mut self, done: &RuntimeDone<'_>) {
+        self.telemetry.runtime_done(done);
+        if self.is_json() {
+            let trace = done.trace.filter(|_| self.spec.tracing_active);
+            let done = RuntimeDone { trace, ..done.clone() };
+            self.json(done.level(), |time| done.json(time));
+        }
+    }
+
     /// END and REPORT. `reported` says that the runtime itself named the
     /// error, which the text form leaves out.
-    pub fn end(&mut self, mut report: Report, reported: bool, produced_bytes: usize) {
+    pub fn end(
+        &mut self,
+        mut report: Report,
+        reported: bool,
+        fault: Option<&Fault>,
+        trace: Option<&str>,
+    ) {
         self.note_dropped();
+        self.telemetry.end(&report, fault, trace);
         if self.is_json() {
-            let done = RuntimeDone {
-                request: &report.request,
-                status: &report.status,
-                duration_ms: report.duration_ms,
-                produced_bytes,
-            };
-            self.json(done.level(), |time| done.json(time));
-            self.json(report.status.level_or(LogLevel::Info), |time| report.json(time));
+            let trace = trace.filter(|_| self.spec.tracing_active);
+            self.json(report.status.level_or(LogLevel::Info), |time| report.json(time, trace));
             return;
         }
         if reported {
@@ -153,9 +218,30 @@ impl Journal {
         if level < self.spec.log.system_level {
             return;
         }
-        let now: DateTime<Utc> = SystemTime::now().into();
-        self.text(&line(&now.to_rfc3339_opts(SecondsFormat::Millis, true)).to_string());
+        self.text(&line(&timestamp()).to_string());
     }
+}
+
+fn init_start<'a>(
+    spec: &'a VersionSpec,
+    runtime: &'a Option<RuntimeVersion>,
+    instance: &'a str,
+    phase: InitPhase,
+) -> InitStart<'a> {
+    InitStart {
+        runtime: runtime.as_ref(),
+        name: &spec.name,
+        version: spec.version,
+        instance,
+        memory_mib: spec.memory_mib,
+        phase,
+    }
+}
+
+/// Now, as JSON lines and events write it.
+pub fn timestamp() -> String {
+    let now: DateTime<Utc> = SystemTime::now().into();
+    now.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// The level of a line in JSON format. What was printed past the runtime's

@@ -1,8 +1,12 @@
 //! Init played by the test, and a worker on the fake driver.
 
+#![allow(dead_code, reason = "each test program uses a part")]
+
 use std::sync::Arc;
 
-use lamu_guest::{FrameBuffer, FromInit, InitOutcome, Invoke, LogSource, PROTOCOL, ToInit};
+use lamu_guest::{
+    FrameBuffer, FromInit, InitOutcome, Invoke, LogSource, PROTOCOL, TelemetryApi, ToInit,
+};
 use lamu_link::{Booted, InvokeError, Reply};
 use lamu_model::{SandboxId, VersionSpec};
 use lamu_sandbox::fake::{Birth, FakeDriver};
@@ -18,11 +22,18 @@ pub struct Init {
     pub sandbox: SandboxId,
     pub channel: UnixStream,
     pub heard: FrameBuffer,
+    /// Events for subscribers that were passed over.
+    pub events: Vec<(TelemetryApi, serde_json::Value)>,
 }
 
 impl Init {
     pub fn new(birth: Birth) -> Init {
-        Init { sandbox: birth.spec.sandbox, channel: birth.channel, heard: FrameBuffer::new() }
+        Init {
+            sandbox: birth.spec.sandbox,
+            channel: birth.channel,
+            heard: FrameBuffer::new(),
+            events: Vec::new(),
+        }
     }
 
     pub async fn say(&mut self, message: FromInit) {
@@ -35,13 +46,37 @@ impl Init {
     pub async fn hear(&mut self) -> Option<ToInit> {
         loop {
             if let Some((kind, fields)) = self.heard.next().unwrap() {
-                return Some(ToInit::decode(kind, fields).unwrap());
+                match ToInit::decode(kind, fields).unwrap() {
+                    ToInit::Event { api, json } => {
+                        self.events.push((api, serde_json::from_str(&json).unwrap()));
+                        continue;
+                    }
+                    message => return Some(message),
+                }
             }
             let mut bytes = vec![0; 64 * 1024];
             let count = self.channel.read(&mut bytes).await.unwrap_or(0);
             if count == 0 {
                 return None;
             }
+            self.heard.extend(&bytes[..count]);
+        }
+    }
+
+    /// The next event for subscribers.
+    pub async fn event(&mut self) -> (TelemetryApi, serde_json::Value) {
+        loop {
+            if let Some((kind, fields)) = self.heard.next().unwrap() {
+                match ToInit::decode(kind, fields).unwrap() {
+                    ToInit::Event { api, json } => {
+                        return (api, serde_json::from_str(&json).unwrap());
+                    }
+                    message => panic!("{message:?}"),
+                }
+            }
+            let mut bytes = vec![0; 64 * 1024];
+            let count = self.channel.read(&mut bytes).await.unwrap();
+            assert_ne!(count, 0, "the worker hung up");
             self.heard.extend(&bytes[..count]);
         }
     }
@@ -89,7 +124,7 @@ impl Init {
     }
 
     pub async fn reset(&mut self) {
-        assert_eq!(self.hear().await, Some(ToInit::Reset));
+        assert!(matches!(self.hear().await, Some(ToInit::Reset(_))));
         self.say(FromInit::ResetDone).await;
     }
 }
