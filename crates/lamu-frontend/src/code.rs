@@ -80,6 +80,7 @@ impl Asked {
 pub struct Checked {
     bytes: Bytes,
     digest: Digest,
+    unzipped_bytes: u64,
     /// Its memory counts until it is stored or dropped.
     _permit: tokio::sync::OwnedSemaphorePermit,
 }
@@ -114,19 +115,15 @@ impl Intake {
             self.at_once.clone().acquire_owned().await.map_err(|e| internal(e.to_string()))?;
         let (s3, temp_dir, region) = (self.s3.clone(), self.temp_dir.clone(), region.clone());
         let checked = tokio::task::spawn_blocking(move || {
-            let (bytes, digest) = match source {
+            let (bytes, unzipped_bytes) = match source {
                 Source::Inline(bytes) => {
-                    inspect(Cursor::new(&bytes))?;
-                    let digest = Digest::of(&bytes);
-                    (bytes, digest)
+                    let unzipped_bytes = inspect(Cursor::new(&bytes))?;
+                    (bytes, unzipped_bytes)
                 }
-                Source::S3(object) => {
-                    let bytes = download(&s3, &region, &object, &temp_dir, now)?;
-                    let digest = Digest::of(&bytes);
-                    (bytes, digest)
-                }
+                Source::S3(object) => download(&s3, &region, &object, &temp_dir, now)?,
             };
-            Ok(Checked { bytes, digest, _permit: permit })
+            let digest = Digest::of(&bytes);
+            Ok(Checked { bytes, digest, unzipped_bytes, _permit: permit })
         });
         checked.await.map_err(|error| internal(format!("a package could not be read: {error}")))?
     }
@@ -134,13 +131,32 @@ impl Intake {
     /// Stores it. Hold the sweeper's intake guard until something refers to it.
     pub async fn store(&self, checked: &Checked) -> Result<CodeRef, Refusal> {
         let digest = self.packages.put(checked.bytes.clone()).await?;
-        Ok(CodeRef { digest, bytes: checked.bytes.len() as u64 })
+        Ok(CodeRef { digest, ..checked.code() })
+    }
+
+    /// What a stored package unpacks to.
+    pub async fn unzipped_bytes(&self, digest: &Digest) -> Result<u64, Refusal> {
+        let internal = |what: String| Refusal::Internal(what);
+        let permit =
+            self.at_once.clone().acquire_owned().await.map_err(|e| internal(e.to_string()))?;
+        let bytes = self.packages.get(digest).await?;
+        let inspected = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            inspect(Cursor::new(&bytes))
+        });
+        inspected
+            .await
+            .map_err(|error| internal(format!("a package could not be read: {error}")))?
     }
 }
 
 impl Checked {
     pub fn code(&self) -> CodeRef {
-        CodeRef { digest: self.digest, bytes: self.bytes.len() as u64 }
+        CodeRef {
+            digest: self.digest,
+            bytes: self.bytes.len() as u64,
+            unzipped_bytes: self.unzipped_bytes,
+        }
     }
 }
 
@@ -150,21 +166,22 @@ fn download(
     object: &Object,
     temp_dir: &std::path::Path,
     now: DateTime<Utc>,
-) -> Result<Bytes, Refusal> {
+) -> Result<(Bytes, u64), Refusal> {
     let io = |what: &'static str| move |error| Refusal::Internal(format!("{what}: {error}"));
     let mut file: File = tempfile::tempfile_in(temp_dir).map_err(io("make a temporary file"))?;
     s3::fetch(s3, region, object, &mut file, UNZIPPED_BYTES_MAX, now).map_err(of_s3)?;
     file.seek(SeekFrom::Start(0)).map_err(io("read a downloaded package"))?;
-    inspect(&mut file)?;
+    let unzipped_bytes = inspect(&mut file)?;
     file.seek(SeekFrom::Start(0)).map_err(io("read a downloaded package"))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(io("read a downloaded package"))?;
-    Ok(Bytes::from(bytes))
+    Ok((Bytes::from(bytes), unzipped_bytes))
 }
 
-fn inspect(reader: impl std::io::Read + std::io::Seek) -> Result<(), Refusal> {
+/// The bytes it unpacks to.
+fn inspect(reader: impl std::io::Read + std::io::Seek) -> Result<u64, Refusal> {
     match archive::inspect(reader, &Limits::default()) {
-        Ok(_) => Ok(()),
+        Ok(summary) => Ok(summary.unzipped_bytes),
         Err(ArchiveError::TooLarge { .. }) => Err(Refusal::invalid(TOO_LARGE)),
         Err(error @ (ArchiveError::Empty | ArchiveError::Unreadable { .. })) => {
             tracing::debug!(%error, "refused a package");

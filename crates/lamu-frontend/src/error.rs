@@ -31,6 +31,12 @@ pub fn of_refusal(refusal: Refusal) -> ApiError {
         Refusal::OtherRegion { asked, here } => ApiError::not_found(format!(
             "Functions from '{asked}' are not reachable in this region ('{here}')"
         )),
+        Refusal::OtherRegionsLayer { asked, here } => ApiError::not_found(format!(
+            "Layers from '{asked}' are not reachable in this region ('{here}')"
+        )),
+        Refusal::NoLayerVersion { arn } => {
+            ApiError::not_found(format!("Layer version {arn} does not exist."))
+        }
         Refusal::OtherAccount { caller, action, arn } => ApiError::new(
             ErrorCode::AccessDenied,
             format!(

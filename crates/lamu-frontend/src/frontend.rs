@@ -27,6 +27,7 @@ use crate::function::sweep::Sweeper;
 use crate::function::watch::{Caught, spawn as watch_store};
 use crate::identity::Identities;
 use crate::invoke::Invoker;
+use crate::layer::store::LayerStore;
 use crate::listener::{self, Phase};
 use crate::operations::Control;
 use crate::service::Service;
@@ -101,6 +102,7 @@ impl Frontend {
             .map_err(|_| StartError::Late(Duration::ZERO))?;
 
         let stats = Arc::new(FrontendStats::default());
+        let layers = Arc::new(LayerStore::new(metadata.clone()));
         let store = Arc::new(Store::new(metadata, catalog.clone()));
         let settler =
             Arc::new(Settler::new(store.clone(), catalog.clone(), workers, manager.clone()));
@@ -108,6 +110,7 @@ impl Frontend {
             store.clone(),
             catalog.clone(),
             beside.clone(),
+            layers.clone(),
             packages.clone(),
         ));
         tasks.spawn(settler.clone().run());
@@ -123,6 +126,7 @@ impl Frontend {
                 beside,
                 intake: Intake::new(packages.clone(), config.s3, config.temp_dir),
                 links,
+                layers,
                 account_concurrency: config.limits.concurrency,
                 reserving: Mutex::new(()),
             }),

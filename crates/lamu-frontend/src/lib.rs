@@ -23,6 +23,7 @@ mod frontend;
 mod function;
 mod identity;
 mod invoke;
+mod layer;
 mod listener;
 mod logs;
 mod operations;

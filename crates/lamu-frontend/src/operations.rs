@@ -10,6 +10,7 @@ mod aliases;
 mod concurrency;
 mod functions;
 mod invoke_configs;
+mod layers;
 mod runtimes;
 mod tags;
 mod versions;
@@ -33,6 +34,7 @@ use crate::function::settle::Settler;
 use crate::function::state::Blocked;
 use crate::function::store::Store;
 use crate::function::sweep::Sweeper;
+use crate::layer::store::LayerStore;
 
 #[derive(Debug)]
 pub struct Control {
@@ -43,6 +45,7 @@ pub struct Control {
     pub beside: Arc<Beside>,
     pub intake: Intake,
     pub links: CodeLinks,
+    pub layers: Arc<LayerStore>,
     /// Concurrent invocations of an account in a region.
     pub account_concurrency: u32,
     /// Reservations are counted over all functions of an account, so they are

@@ -346,6 +346,12 @@ impl Service {
             Operation::GetRuntimeManagementConfig => run!(get_runtime_management_config),
             Operation::PutFunctionRecursionConfig => run!(put_function_recursion_config),
             Operation::GetFunctionRecursionConfig => run!(get_function_recursion_config),
+            Operation::PublishLayerVersion => run!(publish_layer_version),
+            Operation::ListLayers => run!(list_layers),
+            Operation::ListLayerVersions => run!(list_layer_versions),
+            Operation::GetLayerVersion => run!(get_layer_version),
+            Operation::GetLayerVersionByArn => run!(get_layer_version_by_arn),
+            Operation::DeleteLayerVersion => run!(delete_layer_version),
             Operation::GetAccountSettings => run!(get_account_settings),
             other => {
                 request.check()?;

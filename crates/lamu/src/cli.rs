@@ -177,7 +177,8 @@ pub struct Target {
 Examples:
   lamu deploy ./hello                       # named after the directory
   lamu deploy app.zip --name api --runtime python3.12 --handler app.main
-  lamu deploy ./hello --env STAGE=test --env LEVEL=debug")]
+  lamu deploy ./hello --env STAGE=test --env LEVEL=debug
+  lamu deploy ./hello --layer arn:aws:lambda:us-east-1:000000000000:layer:tools:3")]
 pub struct Deploy {
     /// Directory or zip with the code
     pub path: PathBuf,
@@ -205,6 +206,10 @@ pub struct Deploy {
     /// Environment variable; repeatable. Replaces all variables the function has
     #[arg(long = "env", value_name = "KEY=VALUE")]
     pub environment: Vec<String>,
+
+    /// ARN of a layer version; repeatable, later ones win. Replaces all layers the function has
+    #[arg(long = "layer", value_name = "ARN")]
+    pub layers: Vec<String>,
 
     /// Execution role; recorded, not assumed
     #[arg(long, value_name = "ARN", default_value = "arn:aws:iam::000000000000:role/lamu")]

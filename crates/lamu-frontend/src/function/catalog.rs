@@ -253,7 +253,7 @@ impl Catalog {
             .families
             .values()
             .flat_map(|family| family.versions.values())
-            .map(|aged| aged.entry.doc.configuration.code);
+            .flat_map(|aged| aged.entry.doc.configuration.packages());
         heads.chain(versions).collect()
     }
 

@@ -17,11 +17,12 @@ use lamu_model::{
     MEMORY_MIB_DEFAULT, MEMORY_MIB_MAX, Runtime, TIMEOUT_SECS_DEFAULT, TIMEOUT_SECS_MAX,
 };
 
-use super::document::{Architecture, Configuration};
+use super::document::{Architecture, Configuration, LayerRef};
 use super::environment;
 use super::publish::Fresh;
 use super::refusal::Refusal;
 use super::runtimes;
+use crate::layer::select;
 
 const TAGS_MAX: usize = 50;
 const NAME_CHARS_MAX: usize = 64;
@@ -32,6 +33,7 @@ const EPHEMERAL_MIB_MAX: u32 = 10_240;
 pub struct CodeRef {
     pub digest: Digest,
     pub bytes: u64,
+    pub unzipped_bytes: u64,
 }
 
 /// Everything about a create request that needs neither its code nor a store.
@@ -68,7 +70,6 @@ pub fn check_create(name: &FunctionName, request: &CreateFunctionRequest) -> Res
         file_systems: request.file_system_configs.as_deref(),
         image: request.image_config.as_ref(),
         kms_key_arn: request.kms_key_arn.as_deref(),
-        layers: request.layers.as_deref(),
         snap_start: request.snap_start.as_ref(),
     }
     .refuse()?;
@@ -88,9 +89,11 @@ pub fn create(
     name: &FunctionName,
     request: &CreateFunctionRequest,
     code: CodeRef,
+    layers: Vec<LayerRef>,
     fresh: Fresh,
     now_ms: i64,
 ) -> Result<Configuration, Refusal> {
+    select::check_unzipped(code.unzipped_bytes, &layers)?;
     Ok(Configuration {
         id: fresh.id,
         revision_id: fresh.revision_id,
@@ -113,15 +116,19 @@ pub fn create(
         dead_letter_target: dead_letter_target(request.dead_letter_config.as_ref()).flatten(),
         code: code.digest,
         code_bytes: code.bytes,
+        code_unzipped_bytes: Some(code.unzipped_bytes),
+        layers,
     })
 }
 
 /// `current` with what the request changes: an absent member stays, a present
-/// object replaces the whole, but for LoggingConfig, which merges.
+/// object replaces the whole, but for LoggingConfig, which merges. `layers`
+/// are those of the request, if it names any or none.
 pub fn update(
     name: &FunctionName,
     current: &Configuration,
     request: &UpdateFunctionConfigurationRequest,
+    layers: Option<&[LayerRef]>,
     fresh: Fresh,
     now_ms: i64,
 ) -> Result<Configuration, Refusal> {
@@ -134,7 +141,6 @@ pub fn update(
         file_systems: request.file_system_configs.as_deref(),
         image: request.image_config.as_ref(),
         kms_key_arn: request.kms_key_arn.as_deref(),
-        layers: request.layers.as_deref(),
         snap_start: request.snap_start.as_ref(),
     }
     .refuse()?;
@@ -175,6 +181,10 @@ pub fn update(
     if let Some(target) = dead_letter_target(request.dead_letter_config.as_ref()) {
         updated.dead_letter_target = target;
     }
+    if let Some(layers) = layers {
+        select::check_unzipped(current.code_unzipped_bytes.unwrap_or(0), layers)?;
+        updated.layers = layers.to_vec();
+    }
     updated.log = log_config(Some(&current.log), name, request.logging_config.as_ref())?;
     Ok(updated)
 }
@@ -186,16 +196,18 @@ pub fn update_code(
     architectures: Option<&[String]>,
     fresh: Fresh,
     now_ms: i64,
-) -> Configuration {
-    Configuration {
+) -> Result<Configuration, Refusal> {
+    select::check_unzipped(code.unzipped_bytes, &current.layers)?;
+    Ok(Configuration {
         id: fresh.id,
         revision_id: fresh.revision_id,
         modified_ms: now_ms,
         code: code.digest,
         code_bytes: code.bytes,
+        code_unzipped_bytes: Some(code.unzipped_bytes),
         architecture: architecture(architectures).unwrap_or(current.architecture),
         ..current.clone()
-    }
+    })
 }
 
 /// Checks the keys that a request adds; `count` is how many there are then.
@@ -229,7 +241,6 @@ struct Unserved<'a> {
     file_systems: Option<&'a [FileSystemConfig]>,
     image: Option<&'a ImageConfig>,
     kms_key_arn: Option<&'a str>,
-    layers: Option<&'a [String]>,
     snap_start: Option<&'a SnapStart>,
 }
 
@@ -241,7 +252,6 @@ impl Unserved<'_> {
         refuse_if(vpc, "VpcConfig")?;
         refuse_if(self.file_systems.is_some_and(|list| !list.is_empty()), "FileSystemConfigs")?;
         refuse_if(self.kms_key_arn.is_some_and(|arn| !arn.is_empty()), "KMSKeyArn")?;
-        refuse_if(self.layers.is_some_and(|list| !list.is_empty()), "Layers")?;
         let apply_on = self.snap_start.and_then(|snap| snap.apply_on.as_deref());
         refuse_if(apply_on == Some("PublishedVersions"), "SnapStart for PublishedVersions")?;
         let image = self.image.is_some_and(|image| *image != ImageConfig::default());
@@ -376,12 +386,12 @@ mod tests {
 
     fn created(request: &CreateFunctionRequest) -> Configuration {
         check_create(&name(), request).unwrap();
-        let code = CodeRef { digest: Digest::of(b"zip"), bytes: 3 };
-        create(&name(), request, code, Fresh::new(), 1).unwrap()
+        let code = CodeRef { digest: Digest::of(b"zip"), bytes: 3, unzipped_bytes: 10 };
+        create(&name(), request, code, Vec::new(), Fresh::new(), 1).unwrap()
     }
 
     fn updated(request: UpdateFunctionConfigurationRequest) -> Configuration {
-        update(&name(), &created(&self::request()), &request, Fresh::new(), 2).unwrap()
+        update(&name(), &created(&self::request()), &request, None, Fresh::new(), 2).unwrap()
     }
 
     #[test]
@@ -413,10 +423,9 @@ mod tests {
         let subnets =
             VpcConfig { subnet_ids: Some(vec!["subnet-1".into()]), ..VpcConfig::default() };
         let snap = SnapStart { apply_on: Some("PublishedVersions".into()) };
-        let changes: [(&str, CreateFunctionRequest); 5] = [
+        let changes: [(&str, CreateFunctionRequest); 4] = [
             ("PackageType Image", CreateFunctionRequest { code: image, ..request() }),
             ("VpcConfig", CreateFunctionRequest { vpc_config: Some(subnets), ..request() }),
-            ("Layers", CreateFunctionRequest { layers: Some(vec!["arn".into()]), ..request() }),
             ("KMSKeyArn", CreateFunctionRequest { kms_key_arn: Some("arn".into()), ..request() }),
             (
                 "SnapStart for PublishedVersions",
@@ -431,7 +440,6 @@ mod tests {
         }
         let empty = CreateFunctionRequest {
             vpc_config: Some(VpcConfig::default()),
-            layers: Some(Vec::new()),
             kms_key_arn: Some(String::new()),
             snap_start: Some(SnapStart { apply_on: Some("None".into()) }),
             ..request()
@@ -454,7 +462,7 @@ mod tests {
             ..UpdateFunctionConfigurationRequest::default()
         };
 
-        let updated = update(&name(), &current, &change, Fresh::new(), 2).unwrap();
+        let updated = update(&name(), &current, &change, None, Fresh::new(), 2).unwrap();
 
         assert_eq!(updated.environment, Some(variables));
         assert_eq!((updated.timeout_secs, updated.memory_mib), (10, 128));
@@ -478,7 +486,7 @@ mod tests {
                 logging_config: Some(logging),
                 ..UpdateFunctionConfigurationRequest::default()
             };
-            update(&name(), &current, &change, Fresh::new(), 2)
+            update(&name(), &current, &change, None, Fresh::new(), 2)
         };
 
         let group = LoggingConfig { log_group: Some("/x".into()), ..LoggingConfig::default() };
@@ -504,7 +512,7 @@ mod tests {
             dead_letter_config: target(""),
             ..UpdateFunctionConfigurationRequest::default()
         };
-        let cleared = update(&name(), &set, &clear, Fresh::new(), 3).unwrap();
+        let cleared = update(&name(), &set, &clear, None, Fresh::new(), 3).unwrap();
         assert_eq!(cleared.dead_letter_target, None);
     }
 
@@ -525,6 +533,33 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn layers_are_replaced_as_a_whole_and_stay_when_not_named() {
+        let layer = |unzipped_bytes| LayerRef {
+            arn: lamu_model::Arn::new("arn"),
+            code: Digest::of(b"layer"),
+            code_bytes: 1,
+            unzipped_bytes,
+        };
+        let request = UpdateFunctionConfigurationRequest::default();
+        let ask = |current: &Configuration, layers: Option<&[LayerRef]>| {
+            update(&name(), current, &request, layers, Fresh::new(), 2)
+        };
+        let with = ask(&created(&self::request()), Some(&[layer(1), layer(2)])).unwrap();
+        assert_eq!(with.layers, [layer(1), layer(2)]);
+        assert_eq!(ask(&with, None).unwrap().layers, with.layers);
+        assert_eq!(ask(&with, Some(&[])).unwrap().layers, []);
+        let all = lamu_model::UNZIPPED_BYTES_MAX;
+        assert!(matches!(ask(&with, Some(&[layer(all)])), Err(Refusal::Invalid(_))));
+        let code = CodeRef { digest: Digest::of(b"big"), bytes: 3, unzipped_bytes: all - 3 };
+        assert!(update_code(&with, code, None, Fresh::new(), 2).is_ok());
+        let code = CodeRef { unzipped_bytes: all, ..code };
+        assert!(matches!(
+            update_code(&with, code, None, Fresh::new(), 2),
+            Err(Refusal::Invalid(_))
+        ));
     }
 
     #[test]

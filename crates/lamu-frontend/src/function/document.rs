@@ -127,6 +127,23 @@ pub struct Configuration {
     pub dead_letter_target: Option<String>,
     pub code: Digest,
     pub code_bytes: u64,
+    /// `None` in documents from before it was noted.
+    #[serde(default)]
+    pub code_unzipped_bytes: Option<u64>,
+    /// In the order they are laid over each other.
+    #[serde(default)]
+    pub layers: Vec<LayerRef>,
+}
+
+/// A layer version as a function has it: all it takes to run, so that the
+/// function keeps it when the version is deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRef {
+    /// Of the version.
+    pub arn: Arn,
+    pub code: Digest,
+    pub code_bytes: u64,
+    pub unzipped_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +176,7 @@ impl Configuration {
             runtime: self.runtime.clone(),
             handler: self.handler.clone(),
             code: self.code,
-            layers: Vec::new(),
+            layers: self.layers.iter().map(|layer| layer.code).collect(),
             memory_mib: self.memory_mib,
             timeout_secs: self.timeout_secs,
             ephemeral_mib: self.ephemeral_mib,
@@ -170,13 +187,23 @@ impl Configuration {
     }
 }
 
+impl Configuration {
+    /// Packages that it refers to.
+    pub fn packages(&self) -> impl Iterator<Item = Digest> + '_ {
+        std::iter::once(self.code).chain(self.layers.iter().map(|layer| layer.code))
+    }
+}
+
 impl Head {
     /// Packages that this head refers to by itself.
     pub fn packages(&self) -> impl Iterator<Item = Digest> + '_ {
         let live = self.live.iter();
         live.flat_map(|live| {
             let serving: Option<&Arc<VersionSpec>> = live.status.serving();
-            std::iter::once(live.latest.code).chain(serving.map(|spec| spec.code))
+            let served = serving.into_iter();
+            let served =
+                served.flat_map(|spec| std::iter::once(spec.code).chain(spec.layers.clone()));
+            live.latest.packages().chain(served)
         })
     }
 }
@@ -278,6 +305,8 @@ pub(crate) mod tests {
             dead_letter_target: None,
             code: Digest::of(b"zip"),
             code_bytes: 3,
+            code_unzipped_bytes: Some(10),
+            layers: Vec::new(),
         }
     }
 
@@ -302,9 +331,17 @@ pub(crate) mod tests {
 
     #[test]
     fn a_head_survives_being_stored() {
-        let spec = Arc::new(configuration().spec(&key("f"), Version::Latest));
+        let layer = |bytes: &[u8]| LayerRef {
+            arn: Arn::new("arn:aws:lambda:us-east-1:000000000000:layer:l:1"),
+            code: Digest::of(bytes),
+            code_bytes: 1,
+            unzipped_bytes: 2,
+        };
+        let with = |layers| Configuration { layers, ..configuration() };
+        let before = with(vec![layer(b"1"), layer(b"2")]);
+        let spec = Arc::new(before.spec(&key("f"), Version::Latest));
         let live = Live {
-            latest: configuration(),
+            latest: with(vec![layer(b"3")]),
             status: Status::created().settled(Ok(())).updating(&spec).unwrap(),
             reserved_concurrency: Some(3),
             tags: BTreeMap::from([("k".into(), "v".into())]),
@@ -315,6 +352,20 @@ pub(crate) mod tests {
         let stored = serde_json::to_vec(&head).unwrap();
 
         assert_eq!(serde_json::from_slice::<Head>(&stored).unwrap(), head);
-        assert_eq!(head.packages().count(), 2);
+        let packages: Vec<Digest> = head.packages().collect();
+        let all: [&[u8]; 5] = [b"zip", b"3", b"zip", b"1", b"2"];
+        assert_eq!(packages, all.map(Digest::of));
+    }
+
+    #[test]
+    fn a_configuration_from_before_layers_is_still_read() {
+        let mut stored = serde_json::to_value(configuration()).unwrap();
+        let members = stored.as_object_mut().unwrap();
+        assert!(members.remove("layers").is_some());
+        assert!(members.remove("code_unzipped_bytes").is_some());
+
+        let read: Configuration = serde_json::from_value(stored).unwrap();
+
+        assert_eq!((read.layers, read.code_unzipped_bytes), (Vec::new(), None));
     }
 }

@@ -27,13 +27,23 @@ pub fn read_marker(marker: Option<&str>) -> Result<Option<String>, BadMarker> {
     String::from_utf8(bytes).map(Some).map_err(|_| BadMarker)
 }
 
+/// The marker of the page that ended with this key.
+pub fn marker(key: &str) -> String {
+    URL_SAFE_NO_PAD.encode(key)
+}
+
+/// The most items of a page for what was asked.
+pub fn items_max(asked: Option<i32>) -> usize {
+    asked.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX)
+}
+
 /// The items after `after`, in the order of their keys. `items` is sorted.
 pub fn page<T>(
     items: impl Iterator<Item = (String, T)>,
     after: Option<&str>,
     max: Option<i32>,
 ) -> Page<T> {
-    let max = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+    let max = items_max(max);
     let mut items = items.skip_while(|(key, _)| after.is_some_and(|after| key.as_str() <= after));
     let mut page = Page { items: Vec::new(), next: None };
     let mut last = String::new();
@@ -42,7 +52,7 @@ pub fn page<T>(
         last = key;
     }
     if items.next().is_some() {
-        page.next = Some(URL_SAFE_NO_PAD.encode(last));
+        page.next = Some(marker(&last));
     }
     page
 }

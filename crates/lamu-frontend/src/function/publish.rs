@@ -47,6 +47,8 @@ pub fn unchanged(latest: &Configuration, last: &VersionDoc) -> bool {
         dead_letter_target,
         code,
         code_bytes: _,
+        code_unzipped_bytes: _,
+        layers,
     } = latest;
     let last_configuration = &last.configuration;
     *description == last.source_description
@@ -62,6 +64,7 @@ pub fn unchanged(latest: &Configuration, last: &VersionDoc) -> bool {
         && *architecture == last_configuration.architecture
         && *dead_letter_target == last_configuration.dead_letter_target
         && *code == last_configuration.code
+        && *layers == last_configuration.layers
 }
 
 /// The version that a publish of `latest` makes.

@@ -23,10 +23,17 @@ pub enum Refusal {
         asked: Region,
         here: Region,
     },
+    OtherRegionsLayer {
+        asked: Region,
+        here: Region,
+    },
     OtherAccount {
         caller: AccountId,
         action: &'static str,
         arn: Arn,
+    },
+    NoLayerVersion {
+        arn: String,
     },
     FunctionExists {
         name: String,

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use lamu_api::Timestamp;
 use lamu_api::shapes::{
     AliasConfiguration, AliasRoutingConfiguration, DeadLetterConfig, EnvironmentResponse,
-    EphemeralStorage, FunctionConfiguration, LoggingConfig, RuntimeVersionConfig,
+    EphemeralStorage, FunctionConfiguration, Layer, LoggingConfig, RuntimeVersionConfig,
     SnapStartResponse, TracingConfigResponse,
 };
 use lamu_model::{Arn, Digest, LogFormat, LogLevel, Version};
 
-use super::document::{AliasDoc, Configuration, FunctionKey, Live, VersionDoc};
+use super::document::{AliasDoc, Configuration, FunctionKey, LayerRef, Live, VersionDoc};
 use super::state::{LastUpdate, Status, VersionState};
 
 /// `$LATEST` with its state.
@@ -107,6 +107,7 @@ fn configuration(
         function_name: Some(key.name.to_string()),
         handler: Some(of.handler.clone()),
         last_modified: Some(Timestamp::from_millis(of.modified_ms).offset_millis()),
+        layers: (!of.layers.is_empty()).then(|| of.layers.iter().map(layer).collect()),
         logging_config: Some(LoggingConfig {
             log_format: Some(if json { "JSON" } else { "Text" }.to_owned()),
             log_group: Some(of.log.group.clone()),
@@ -132,6 +133,14 @@ fn configuration(
         }),
         version: Some(version.to_string()),
         ..FunctionConfiguration::default()
+    }
+}
+
+fn layer(layer: &LayerRef) -> Layer {
+    Layer {
+        arn: Some(layer.arn.to_string()),
+        code_size: i64::try_from(layer.code_bytes).ok(),
+        ..Layer::default()
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 use super::beside::Beside;
 use super::catalog::Catalog;
 use super::store::Store;
+use crate::layer::store::LayerStore;
 
 /// Longer than the ten minutes that a code link lives.
 pub const GRACE: Duration = Duration::from_secs(15 * 60);
@@ -29,6 +30,7 @@ pub struct Sweeper {
     store: Arc<Store>,
     catalog: Arc<Catalog>,
     beside: Arc<Beside>,
+    layers: Arc<LayerStore>,
     packages: Arc<dyn Packages>,
     intake: RwLock<()>,
     /// Since when each stored package has been unreferenced.
@@ -40,12 +42,14 @@ impl Sweeper {
         store: Arc<Store>,
         catalog: Arc<Catalog>,
         beside: Arc<Beside>,
+        layers: Arc<LayerStore>,
         packages: Arc<dyn Packages>,
     ) -> Sweeper {
         Sweeper {
             store,
             catalog,
             beside,
+            layers,
             packages,
             intake: RwLock::new(()),
             unreferenced: Mutex::new(HashMap::new()),
@@ -89,7 +93,14 @@ impl Sweeper {
         };
         let mut since = self.unreferenced.lock().await;
         let intake = self.intake.write().await;
-        let referenced: HashSet<Digest> = self.catalog.packages().into_iter().collect();
+        let mut referenced = match self.layers.packages().await {
+            Ok(packages) => packages,
+            Err(error) => {
+                tracing::warn!(?error, "could not list the layers");
+                return;
+            }
+        };
+        referenced.extend(self.catalog.packages());
         let due = due(&mut since, &stored, &referenced, now, grace);
         for digest in due {
             match self.packages.delete(&digest).await {
@@ -143,10 +154,16 @@ mod tests {
         let admission = Arc::new(Admission::new(Limits::default(), Instant::now()));
         let catalog = Arc::new(Catalog::new(admission));
         let beside = Arc::new(Beside::new(&metadata));
+        let layers = Arc::new(LayerStore::new(metadata.clone()));
         let store = Arc::new(Store::new(metadata, catalog.clone()));
-        let sweeper = Sweeper::new(store, catalog.clone(), beside, packages.clone());
+        let (all, packed) = (catalog.clone(), packages.clone());
+        let sweeper = Sweeper::new(store, all, beside, layers.clone(), packed);
         let kept = packages.put(Bytes::from_static(b"zip")).await.unwrap();
         let lost = packages.put(Bytes::from_static(b"lost")).await.unwrap();
+        let layered = packages.put(Bytes::from_static(b"layer")).await.unwrap();
+        let tools = crate::layer::name::tests::layer("tools");
+        let published = layers.publish(&tools, crate::layer::document::tests::doc(b"layer"));
+        assert_eq!(published.await.unwrap().doc.code, layered);
         let live = Live {
             latest: configuration(),
             status: Status::created(),
@@ -164,11 +181,17 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(50), swept).await.is_err());
         drop(about_to_refer);
         sweeper.sweep_packages(start, grace).await;
-        assert_eq!(packages.list().await.unwrap().len(), 2, "within its grace");
+        assert_eq!(packages.list().await.unwrap().len(), 3, "within its grace");
         sweeper.sweep_packages(start + grace, grace).await;
 
-        assert_eq!(packages.list().await.unwrap(), [kept]);
         assert_eq!(packages.size(&lost).await.unwrap(), None);
+        for kept in [kept, layered] {
+            assert!(packages.size(&kept).await.unwrap().is_some());
+        }
+        layers.delete(&tools.version(1)).await.unwrap();
+        sweeper.sweep_packages(start + grace, grace).await;
+        sweeper.sweep_packages(start + grace * 2, grace).await;
+        assert_eq!(packages.list().await.unwrap(), [kept], "a deleted version needs nothing");
     }
 
     #[test]

@@ -19,7 +19,8 @@ impl Control {
         _: GetAccountSettingsRequest,
     ) -> Result<GetAccountSettingsResponse, Refusal> {
         let functions = self.catalog.functions(&ask.caller.account, &ask.caller.region);
-        let mut code_bytes = 0_u64;
+        let (account, region) = (&ask.caller.account, &ask.caller.region);
+        let mut code_bytes = self.layers.code_bytes(account, region).await?;
         let mut reserved = 0_u64;
         for entry in &functions {
             let Some(live) = entry.live() else { continue };

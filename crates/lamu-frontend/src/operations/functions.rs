@@ -20,6 +20,7 @@ use crate::function::refusal::Refusal;
 use crate::function::state::{Status, VersionState};
 use crate::function::store::Decision;
 use crate::function::{configuration, paging, publish, render};
+use crate::layer::select;
 
 impl Control {
     pub async fn create_function(
@@ -43,8 +44,12 @@ impl Control {
             source_kms_key_arn: code.source_kms_key_arn,
         }
         .source()?;
+        let arns = input.layers.as_deref().unwrap_or_default();
+        // Before the download as well as at the write.
+        self.choose_layers(ask, arns).await?;
         let checked = self.intake.check(source, &key.region, ask.now).await?;
         let _intake = self.sweeper.intake().await;
+        let layers = self.choose_layers(ask, arns).await?;
         let code = self.intake.store(&checked).await?;
         drop(checked);
         let publish = input.publish.unwrap_or(false);
@@ -54,8 +59,8 @@ impl Control {
                 if current.is_some_and(|entry| entry.live().is_some()) {
                     return Err(exists());
                 }
-                let latest =
-                    configuration::create(&key.name, &input, code, Fresh::new(), ask.now_ms())?;
+                let (layers, fresh, now_ms) = (layers.clone(), Fresh::new(), ask.now_ms());
+                let latest = configuration::create(&key.name, &input, code, layers, fresh, now_ms)?;
                 let live = Live {
                     latest,
                     status: Status::created(),
@@ -185,14 +190,14 @@ impl Control {
             let fresh = Fresh { id: live.latest.id, revision_id: live.latest.revision_id };
             let modified = live.latest.modified_ms;
             let would =
-                configuration::update_code(&live.latest, code, architectures, fresh, modified);
+                configuration::update_code(&live.latest, code, architectures, fresh, modified)?;
             return Ok(render::latest(&key, &key.arn(), &Live { latest: would, ..live }));
         }
         let _intake = self.sweeper.intake().await;
         let code = self.intake.store(&checked).await?;
         drop(checked);
         let updated = |latest: &Configuration| {
-            Ok(configuration::update_code(latest, code, architectures, Fresh::new(), ask.now_ms()))
+            configuration::update_code(latest, code, architectures, Fresh::new(), ask.now_ms())
         };
         self.update(&key, revision, input.publish.unwrap_or(false), updated).await
     }
@@ -203,8 +208,22 @@ impl Control {
         input: UpdateFunctionConfigurationRequest,
     ) -> Result<FunctionConfiguration, Refusal> {
         let key = ask.target(&input.function_name, None)?.unqualified()?;
+        let _intake = self.sweeper.intake().await;
+        let layers = match &input.layers {
+            None => None,
+            Some(arns) => {
+                let layers = self.choose_layers(ask, arns).await?;
+                let current = self.catalog.head(&key);
+                let (_, live) = living(current.as_ref(), key.arn())?;
+                if !layers.is_empty() {
+                    select::check_unzipped(self.code_unzipped(&live.latest).await?, &layers)?;
+                }
+                Some(layers)
+            }
+        };
         let updated = |latest: &Configuration| {
-            configuration::update(&key.name, latest, &input, Fresh::new(), ask.now_ms())
+            let (layers, fresh) = (layers.as_deref(), Fresh::new());
+            configuration::update(&key.name, latest, &input, layers, fresh, ask.now_ms())
         };
         self.update(&key, input.revision_id.as_deref(), false, updated).await
     }

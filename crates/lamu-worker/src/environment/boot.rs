@@ -254,7 +254,7 @@ fn sandbox_spec(
     let (code, layers) = paths.split_at(1);
     let mut mounts = vec![Mount { sources: code.to_vec(), target: "/var/task".into() }];
     if !layers.is_empty() {
-        mounts.push(Mount { sources: layers.to_vec(), target: "/opt".into() });
+        mounts.push(Mount { sources: laid(layers), target: "/opt".into() });
     }
     mounts.extend(launch.mounts.iter().cloned());
     SandboxSpec {
@@ -266,6 +266,14 @@ fn sandbox_spec(
         tmp_mib: spec.ephemeral_mib,
         mounts,
     }
+}
+
+/// Layers as they are laid over each other. Two layers may have the same
+/// bytes, and so one path, which an overlay takes only once; the upper one
+/// hides all of the lower.
+fn laid(layers: &[PathBuf]) -> Vec<PathBuf> {
+    let hidden = |at: usize| layers[at + 1..].contains(&layers[at]);
+    (0..layers.len()).filter(|at| !hidden(*at)).map(|at| layers[at].clone()).collect()
 }
 
 fn driver_error(error: DriverError) -> BootError {
@@ -300,4 +308,18 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_is_there_twice_is_laid_where_it_is_last() {
+        let paths = |names: &str| names.chars().map(|name| PathBuf::from(name.to_string()));
+        for (given, expected) in [("", ""), ("abc", "abc"), ("aba", "ba"), ("aabab", "ab")] {
+            let given: Vec<PathBuf> = paths(given).collect();
+            assert_eq!(laid(&given), paths(expected).collect::<Vec<_>>(), "{given:?}");
+        }
+    }
 }

@@ -106,6 +106,7 @@ fn wanted(
     set("Handler", package.handler.clone().map(Value::from));
     set("MemorySize", deploy.memory.map(Value::from));
     set("Timeout", deploy.timeout.map(Value::from));
+    set("Layers", (!deploy.layers.is_empty()).then(|| json!(deploy.layers)));
     set("Environment", environment.map(|variables| json!({"Variables": variables})));
     wanted
 }
@@ -149,7 +150,7 @@ fn update(
         changed.push("code".to_owned());
     }
     let differing: Map<String, Value> =
-        wanted.into_iter().filter(|(name, value)| existing[name] != *value).collect();
+        wanted.into_iter().filter(|(name, value)| as_wanted(existing, name) != *value).collect();
     if !differing.is_empty() {
         changed.extend(differing.keys().cloned());
         connection.ask(Ask::send("PUT", format!("{path}/configuration"), &differing.into()))?;
@@ -160,6 +161,14 @@ fn update(
         changed => eprintln!("updated {}", changed.join(", ")),
     }
     arn_of(existing)
+}
+
+/// A member of a configuration as it would be asked for.
+fn as_wanted(existing: &Value, name: &str) -> Value {
+    match (name, existing[name].as_array()) {
+        ("Layers", Some(layers)) => layers.iter().map(|layer| layer["Arn"].clone()).collect(),
+        _ => existing[name].clone(),
+    }
 }
 
 /// Waits until the function can be invoked and updated.
