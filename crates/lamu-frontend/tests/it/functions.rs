@@ -402,7 +402,7 @@ async fn bad_requests_are_refused_in_the_words_of_the_service() {
         (json!({"Role": "x"}), 400, "1 validation error detected: Value 'x' at 'role'"),
         (reserved, 400, "Lambda was unable to configure your environment variables because the"),
         (json!({"PackageType": "Image"}), 400, "PackageType Image is a setting of Lambda that"),
-        (json!({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:l:1"]}), 400, "Layers is"),
+        (json!({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:l:1"]}), 400, "Layer version arn"),
     ];
     for (members, status, begins) in table {
         let (got, _, message) = world.create_with("f", members.clone()).await.error();
@@ -415,10 +415,10 @@ async fn bad_requests_are_refused_in_the_words_of_the_service() {
 #[tokio::test]
 async fn what_is_not_served_yet_says_so() {
     let world = World::new().await;
-    let (status, code, message) = world.client.get("/2018-10-31/layers").await.error();
+    let (status, code, message) = world.client.get("/2025-11-30/capacity-providers").await.error();
     assert_eq!((status, code.as_str()), (501, "NotImplementedException"));
-    assert!(message.contains("ListLayers"), "{message}");
-    let invalid = "/2018-10-31/layers?MaxItems=1000";
+    assert!(message.contains("ListCapacityProviders"), "{message}");
+    let invalid = "/2025-11-30/capacity-providers?MaxItems=1000";
     assert_eq!(world.client.get(invalid).await.status, 400, "validated all the same");
     assert_eq!(world.client.get("/2015-03-31/nonsense").await.status, 404);
 }
@@ -459,6 +459,12 @@ async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
         Op::TagResource,
         Op::UntagResource,
         Op::Invoke,
+        Op::PublishLayerVersion,
+        Op::ListLayers,
+        Op::ListLayerVersions,
+        Op::GetLayerVersion,
+        Op::GetLayerVersionByArn,
+        Op::DeleteLayerVersion,
     ];
     let world = World::new().await;
     for operation in Op::ALL {

@@ -304,7 +304,7 @@ def what_is_not_there_yet_says_so():
         lambda: api.invoke(FunctionName="f", InvocationType="Event"),
         lambda: api.create_function_url_config(FunctionName="f", AuthType="NONE"),
         lambda: api.list_event_source_mappings(),
-        lambda: api.publish_layer_version(LayerName="l", Content={"ZipFile": pack({"a": "b"})}),
+        lambda: api.list_capacity_providers(),
     ]:
         try:
             ask()
