@@ -402,7 +402,11 @@ async fn bad_requests_are_refused_in_the_words_of_the_service() {
         (json!({"Role": "x"}), 400, "1 validation error detected: Value 'x' at 'role'"),
         (reserved, 400, "Lambda was unable to configure your environment variables because the"),
         (json!({"PackageType": "Image"}), 400, "PackageType Image is a setting of Lambda that"),
-        (json!({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:l:1"]}), 400, "Layer version arn"),
+        (
+            json!({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:l:1"]}),
+            400,
+            "Layer version arn",
+        ),
     ];
     for (members, status, begins) in table {
         let (got, _, message) = world.create_with("f", members.clone()).await.error();
