@@ -91,7 +91,7 @@ mod tests {
         );
         let of_aws = "arn:aws:lambda:::awslayer:AmazonLinux1803".to_owned();
         assert_eq!(
-            text(read(&[of_aws.clone()], &region)),
+            text(read(std::slice::from_ref(&of_aws), &region)),
             format!("Layer version {of_aws} does not exist.")
         );
     }

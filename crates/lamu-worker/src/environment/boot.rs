@@ -316,10 +316,11 @@ mod tests {
 
     #[test]
     fn a_layer_that_is_there_twice_is_laid_where_it_is_last() {
-        let paths = |names: &str| names.chars().map(|name| PathBuf::from(name.to_string()));
+        let paths = |names: &'static str| -> Vec<PathBuf> {
+            names.chars().map(|name| PathBuf::from(name.to_string())).collect()
+        };
         for (given, expected) in [("", ""), ("abc", "abc"), ("aba", "ba"), ("aabab", "ab")] {
-            let given: Vec<PathBuf> = paths(given).collect();
-            assert_eq!(laid(&given), paths(expected).collect::<Vec<_>>(), "{given:?}");
+            assert_eq!(laid(&paths(given)), paths(expected), "{given}");
         }
     }
 }
