@@ -35,6 +35,8 @@ pub struct FrontendConfig {
     /// For downloads; must exist.
     pub temp_dir: PathBuf,
     pub bounds: Bounds,
+    /// A line for each request is appended here.
+    pub access_log: Option<PathBuf>,
     pub render_metrics: RenderMetrics,
 }
 
@@ -85,6 +87,7 @@ impl FrontendConfig {
             s3: S3Config::default(),
             temp_dir,
             bounds: Bounds::default(),
+            access_log: None,
             render_metrics: Arc::new(String::new),
         }
     }
@@ -102,6 +105,7 @@ impl fmt::Debug for FrontendConfig {
             .field("s3", &self.s3)
             .field("temp_dir", &self.temp_dir)
             .field("bounds", &self.bounds)
+            .field("access_log", &self.access_log)
             .finish_non_exhaustive()
     }
 }

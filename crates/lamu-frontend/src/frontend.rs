@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tokio::sync::watch::error::RecvError;
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::access_log::AccessLog;
 use crate::admission::Admission;
 use crate::body::Budget;
 use crate::browser::OwnNames;
@@ -59,6 +61,8 @@ pub enum StartError {
     #[error("could not listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("could not read the functions")]
+    #[error("could not open the access log {}", path.display())]
+    AccessLog { path: PathBuf, source: std::io::Error },
     Metadata(#[source] MetadataError),
     #[error("the functions could not be read within {0:?}")]
     Late(Duration),
@@ -78,6 +82,13 @@ impl Frontend {
             return Err(StartError::Exposed(config.listen));
         }
         let listening = |source| StartError::Listen { address: config.listen, source };
+        let access_log = match &config.access_log {
+            None => None,
+            Some(path) => Some(
+                AccessLog::open(path)
+                    .map_err(|source| StartError::AccessLog { path: path.clone(), source })?,
+            ),
+        };
         let socket = TcpListener::bind(config.listen).await.map_err(listening)?;
         let local_addr = socket.local_addr().map_err(listening)?;
 
@@ -144,6 +155,7 @@ impl Frontend {
             render_metrics: config.render_metrics,
             ready: AtomicBool::new(true),
         });
+            access_log,
         let (phase, phases) = watch::channel(Phase::Serving);
         let running = listener::run(socket, service.clone(), config.bounds, phases);
         let listener = tokio::spawn(running);

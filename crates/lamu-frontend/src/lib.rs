@@ -10,6 +10,7 @@
 //! Not here: AWS's wire (`lamu_api`), making and running environments
 //! (`lamu_fleet`, `lamu_worker`).
 
+mod access_log;
 mod admission;
 mod answer;
 mod body;

@@ -11,6 +11,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -24,6 +25,7 @@ use lamu_model::RequestId;
 use lamu_store::Packages;
 use uuid::Uuid;
 
+use crate::access_log::{self, AccessLog};
 use crate::answer::Answer;
 use crate::body::{self, BodyError, Budget, Received};
 use crate::browser::{OwnNames, Signs};
@@ -38,6 +40,7 @@ use crate::operations::{Ask, Control};
 use crate::stats::{Counted, FrontendStats};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
@@ -54,6 +57,7 @@ pub struct Service {
     pub packages: Arc<dyn Packages>,
     pub budget: Budget,
     pub stats: Arc<FrontendStats>,
+    pub access_log: Option<AccessLog>,
     pub render_metrics: RenderMetrics,
     /// What `/readyz` says.
     pub ready: AtomicBool,
@@ -104,9 +108,17 @@ where
     let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
     let id: &str = seed.hyphenated().encode_lower(&mut id);
     let (parts, body) = request.into_parts();
+    let noted = service.access_log.as_ref();
+    let noted =
+        noted.map(|_| (Instant::now(), access_log::Request::of(&parts.headers, Utc::now())));
     let read = Read { parts, request: RequestId::new(id), seed };
     let (counted, mut response) = service.clone().route(read, body, peer).await;
-    service.stats.count(counted, response.status().as_u16());
+    let status = response.status().as_u16();
+    service.stats.count(counted, status);
+    if let (Some(log), Some((begun, request))) = (&service.access_log, noted) {
+        let error = response.headers().get(ERROR_TYPE).and_then(|code| code.to_str().ok());
+        log.write(&request, id, counted, status, error, begun.elapsed());
+    }
     if let Ok(id) = HeaderValue::from_str(id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

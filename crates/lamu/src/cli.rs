@@ -131,6 +131,10 @@ pub struct Run {
     #[arg(long, value_name = "SECS")]
     pub drain_secs: Option<String>,
 
+    /// Append a line of JSON for each request to this file [env: LAMU_ACCESS_LOG]
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<String>,
+
     /// What to log, as `info` or `lamu_worker=debug,info`; to stderr
     #[arg(long, value_name = "FILTER", env = "LAMU_LOG", default_value = "info")]
     pub log: String,

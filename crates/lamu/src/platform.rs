@@ -151,6 +151,7 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
         keys: keys.collect(),
         limits: Limits { concurrency: settings.concurrency, ..local.limits },
         s3: S3Config { endpoint: settings.s3_endpoint.clone(), credentials: s3_credentials() },
+        access_log: settings.access_log.clone(),
         render_metrics: Arc::new(move || crate::metrics::of_worker(&worker)),
         ..local
     };

@@ -97,6 +97,7 @@ fn settle(run: &Run) -> Result<Settings, Mistakes> {
         ("keep-alive-secs", &run.keep_alive_secs),
         ("age-max-secs", &run.age_max_secs),
         ("drain-secs", &run.drain_secs),
+        ("access-log", &run.access_log),
     ];
     for (name, value) in flags {
         if let Some(value) = value {

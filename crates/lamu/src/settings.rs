@@ -42,6 +42,8 @@ pub struct Settings {
     pub keep_alive: Duration,
     pub age_max: Duration,
     pub drain: Duration,
+    /// A line for each request is appended here.
+    pub access_log: Option<PathBuf>,
 }
 
 /// One caller's key.
@@ -106,6 +108,7 @@ impl Settings {
         let keep_alive = sources.take("keep-alive-secs", seconds(1, 86_400));
         let age_max = sources.take("age-max-secs", seconds(1, 7 * 86_400));
         let drain = sources.take("drain-secs", seconds(0, 3_600));
+        let access_log = sources.take("access-log", |text| Ok(PathBuf::from(text)));
         let runtimes = sources.take_map("runtimes", runtime);
         let keys = read_keys(&mut sources, &account);
 
@@ -150,6 +153,7 @@ impl Settings {
             keep_alive,
             age_max,
             drain: drain.unwrap_or(Duration::from_secs(30)),
+            access_log,
         })
     }
 }

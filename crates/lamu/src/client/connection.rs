@@ -98,6 +98,7 @@ impl Connection {
             .unwrap_or_else(|| "us-east-1".to_owned());
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .user_agent(concat!("lamu/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(ANSWER_MAX))
             .build()

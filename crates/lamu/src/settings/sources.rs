@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::Path;
 
 /// Every setting there is, by its flag's name.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "listen",
     "host-names",
     "data",
@@ -25,6 +25,7 @@ const NAMES: [&str; 14] = [
     "keep-alive-secs",
     "age-max-secs",
     "drain-secs",
+    "access-log",
     "runtimes",
 ];
 
