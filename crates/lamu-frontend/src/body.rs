@@ -24,8 +24,9 @@ const PIECE_WAIT_MAX: Duration = Duration::from_secs(20);
 const BYTES_PER_SEC_MIN: u64 = 64 * 1024;
 
 /// Read of a body that is too large, so that a client that only reads after
-/// having sent hears why it is refused.
-const EXCESS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// having sent hears why it is refused: more than the largest that is taken,
+/// 70 MB, so that one a little larger is read to its end.
+const EXCESS_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const EXCESS_WAIT_MAX: Duration = Duration::from_secs(30);
 /// A client that has stopped sending listens.
 const EXCESS_PIECE_WAIT_MAX: Duration = Duration::from_secs(1);
