@@ -14,6 +14,7 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Far above a start on a busy machine; a test that waits this long has failed.
@@ -44,7 +45,11 @@ impl Lamu {
 
     /// On data that is there already and outlives this instance.
     pub fn start_in(dir: &Path, arguments: &[&str]) -> Lamu {
-        Lamu::start_command(Command::new(env!("CARGO_BIN_EXE_lamu")), dir, arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lamu"));
+        if let Some(path) = access_log() {
+            command.env("LAMU_ACCESS_LOG", path);
+        }
+        Lamu::start_command(command, dir, arguments)
     }
 
     /// A copy of the program that user may execute, run by `nobody`.
@@ -278,6 +283,19 @@ impl Trace {
         }
         left
     }
+}
+
+/// Where an instance is to note what it is asked, for the report that
+/// `scripts/api-report` makes of all tests: a file named after the test.
+fn access_log() -> Option<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let dir = PathBuf::from(std::env::var_os("LAMU_TEST_ACCESS_LOGS")?);
+    let program = std::env::current_exe().ok()?;
+    let (binary, _hash) = program.file_stem()?.to_str()?.rsplit_once('-')?;
+    let thread = std::thread::current();
+    let (test, pid) = (thread.name()?, std::process::id());
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    Some(dir.join(format!("{binary}.{test}.{pid}-{number}.jsonl")))
 }
 
 /// Processes that `pid` itself has started.
