@@ -14,6 +14,7 @@ use crate::function::refusal::Refusal;
 use crate::function::state::Blocked;
 
 const NOT_THE_FUNCTION: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.";
+const UNSIGNED: &str = "Lambda cannot deploy the function. The function or layer might be signed using a signature that the client is not configured to accept. Check the provided signature for unsigned.";
 const REVISION_MISMATCH: &str = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
 
 /// An internal trouble is said to the caller in general words; what it was is
@@ -66,9 +67,18 @@ pub fn of_refusal(refusal: Refusal) -> ApiError {
             ErrorCode::RequestEntityTooLarge,
             format!("Zipped size must be smaller than {} bytes", lamu_model::ZIP_INLINE_BYTES_MAX),
         ),
+        Refusal::NoSigningConfig { arn } => ApiError::not_found(format!(
+            "The Lambda code signing configuration {arn} can not be found."
+        )),
+        Refusal::SigningConfigInUse { arn } => ApiError::conflict(format!(
+            "The code signing configuration {arn} cannot be deleted because functions use it."
+        )),
+        Refusal::Unsigned => ApiError::new(ErrorCode::CodeVerificationFailed, UNSIGNED),
         Refusal::CodeSigningConfigMissing { arn } => ApiError::new(
             ErrorCode::CodeSigningConfigNotFound,
-            format!("The Lambda code signing configuration {arn} can not be found."),
+            format!(
+                "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
+            ),
         ),
         Refusal::Contended => ApiError::conflict(
             "The operation cannot be performed at this time. Other updates of the resource are in progress.",

@@ -33,6 +33,7 @@ use crate::layer::store::LayerStore;
 use crate::listener::{self, Phase};
 use crate::operations::Control;
 use crate::service::Service;
+use crate::signing::store::SigningStore;
 use crate::stats::FrontendStats;
 
 /// For the store to be read once at the start. A store that is merely large
@@ -60,9 +61,9 @@ pub enum StartError {
     Exposed(SocketAddr),
     #[error("could not listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
-    #[error("could not read the functions")]
     #[error("could not open the access log {}", path.display())]
     AccessLog { path: PathBuf, source: std::io::Error },
+    #[error("could not read the functions")]
     Metadata(#[source] MetadataError),
     #[error("the functions could not be read within {0:?}")]
     Late(Duration),
@@ -81,7 +82,6 @@ impl Frontend {
         if config.keys.is_empty() && !config.listen.ip().to_canonical().is_loopback() {
             return Err(StartError::Exposed(config.listen));
         }
-        let listening = |source| StartError::Listen { address: config.listen, source };
         let access_log = match &config.access_log {
             None => None,
             Some(path) => Some(
@@ -89,6 +89,7 @@ impl Frontend {
                     .map_err(|source| StartError::AccessLog { path: path.clone(), source })?,
             ),
         };
+        let listening = |source| StartError::Listen { address: config.listen, source };
         let socket = TcpListener::bind(config.listen).await.map_err(listening)?;
         let local_addr = socket.local_addr().map_err(listening)?;
 
@@ -114,6 +115,7 @@ impl Frontend {
 
         let stats = Arc::new(FrontendStats::default());
         let layers = Arc::new(LayerStore::new(metadata.clone()));
+        let signing = SigningStore::new(metadata.clone());
         let store = Arc::new(Store::new(metadata, catalog.clone()));
         let settler =
             Arc::new(Settler::new(store.clone(), catalog.clone(), workers, manager.clone()));
@@ -138,6 +140,7 @@ impl Frontend {
                 intake: Intake::new(packages.clone(), config.s3, config.temp_dir),
                 links,
                 layers,
+                signing,
                 account_concurrency: config.limits.concurrency,
                 reserving: Mutex::new(()),
             }),
@@ -152,10 +155,10 @@ impl Frontend {
             packages,
             budget: Budget::new(config.bounds.body_bytes_max),
             stats: stats.clone(),
+            access_log,
             render_metrics: config.render_metrics,
             ready: AtomicBool::new(true),
         });
-            access_log,
         let (phase, phases) = watch::channel(Phase::Serving);
         let running = listener::run(socket, service.clone(), config.bounds, phases);
         let listener = tokio::spawn(running);

@@ -30,6 +30,7 @@ mod logs;
 mod operations;
 mod s3;
 mod service;
+mod signing;
 mod stats;
 mod table;
 mod trace;

@@ -12,6 +12,7 @@ mod functions;
 mod invoke_configs;
 mod layers;
 mod runtimes;
+mod signing;
 mod tags;
 mod versions;
 
@@ -35,6 +36,7 @@ use crate::function::state::Blocked;
 use crate::function::store::Store;
 use crate::function::sweep::Sweeper;
 use crate::layer::store::LayerStore;
+use crate::signing::store::SigningStore;
 
 #[derive(Debug)]
 pub struct Control {
@@ -46,6 +48,7 @@ pub struct Control {
     pub intake: Intake,
     pub links: CodeLinks,
     pub layers: Arc<LayerStore>,
+    pub signing: SigningStore,
     /// Concurrent invocations of an account in a region.
     pub account_concurrency: u32,
     /// Reservations are counted over all functions of an account, so they are

@@ -364,6 +364,19 @@ impl Service {
             Operation::GetLayerVersion => run!(get_layer_version),
             Operation::GetLayerVersionByArn => run!(get_layer_version_by_arn),
             Operation::DeleteLayerVersion => run!(delete_layer_version),
+            Operation::CreateCodeSigningConfig => run!(create_code_signing_config),
+            Operation::GetCodeSigningConfig => run!(get_code_signing_config),
+            Operation::UpdateCodeSigningConfig => run!(update_code_signing_config),
+            Operation::DeleteCodeSigningConfig => run!(delete_code_signing_config),
+            Operation::ListCodeSigningConfigs => run!(list_code_signing_configs),
+            Operation::ListFunctionsByCodeSigningConfig => {
+                run!(list_functions_by_code_signing_config)
+            }
+            Operation::PutFunctionCodeSigningConfig => run!(put_function_code_signing_config),
+            Operation::GetFunctionCodeSigningConfig => run!(get_function_code_signing_config),
+            Operation::DeleteFunctionCodeSigningConfig => {
+                run!(delete_function_code_signing_config)
+            }
             Operation::GetAccountSettings => run!(get_account_settings),
             other => {
                 request.check()?;

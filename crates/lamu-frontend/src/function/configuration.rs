@@ -56,9 +56,6 @@ pub fn check_create(name: &FunctionName, request: &CreateFunctionRequest) -> Res
     if request.handler.is_none() {
         return Err(missing("Handler"));
     }
-    if let Some(arn) = request.code_signing_config_arn.as_deref().filter(|arn| !arn.is_empty()) {
-        return Err(Refusal::CodeSigningConfigMissing { arn: arn.to_owned() });
-    }
     refuse_if(request.tenancy_config.is_some(), "TenancyConfig")?;
     refuse_if(request.durable_config.is_some(), "DurableConfig")?;
     refuse_if(request.publish_to.is_some(), "PublishTo")?;

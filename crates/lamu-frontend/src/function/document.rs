@@ -59,6 +59,9 @@ pub struct Live {
     pub tags: BTreeMap<String, String>,
     #[serde(default)]
     pub recursive_loop: RecursiveLoop,
+    /// ARN of its code signing configuration.
+    #[serde(default)]
+    pub code_signing: Option<String>,
 }
 
 /// What becomes of a call that went round in a circle.
@@ -346,6 +349,7 @@ pub(crate) mod tests {
             reserved_concurrency: Some(3),
             tags: BTreeMap::from([("k".into(), "v".into())]),
             recursive_loop: RecursiveLoop::Allow,
+            code_signing: None,
         };
         let head = Head { uid: Uid(Uuid::from_u128(7)), last_version: 4, live: Some(live) };
 

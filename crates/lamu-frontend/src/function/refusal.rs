@@ -61,6 +61,16 @@ pub enum Refusal {
     },
     /// The zip itself is larger than a request may carry.
     ZipTooLarge,
+    /// A configuration that is asked for by itself.
+    NoSigningConfig {
+        arn: String,
+    },
+    SigningConfigInUse {
+        arn: String,
+    },
+    /// No trusted publisher has signed what is to be deployed.
+    Unsigned,
+    /// The configuration that a function has or is to have.
     CodeSigningConfigMissing {
         arn: String,
     },

@@ -190,6 +190,7 @@ mod tests {
             reserved_concurrency: None,
             tags: BTreeMap::new(),
             recursive_loop: Default::default(),
+            code_signing: None,
         }
     }
 

@@ -170,6 +170,7 @@ mod tests {
             reserved_concurrency: None,
             tags: Default::default(),
             recursive_loop: Default::default(),
+            code_signing: None,
         };
         assert_eq!(live.latest.code, kept);
         let head = Head { uid: Uid(uuid::Uuid::from_u128(7)), last_version: 0, live: Some(live) };

@@ -47,7 +47,17 @@ impl Control {
         let arns = input.layers.as_deref().unwrap_or_default();
         // Before the download as well as at the write.
         self.choose_layers(ask, arns).await?;
+        let signing = input.code_signing_config_arn.clone().filter(|arn| !arn.is_empty());
+        self.check_signing(ask, &key, signing.as_deref()).await?;
         let checked = self.intake.check(source, &key.region, ask.now).await?;
+        let _attaching = match &signing {
+            None => None,
+            Some(arn) => {
+                let attaching = self.signing.attaching().await;
+                self.signing_to_attach(ask, arn).await?;
+                Some(attaching)
+            }
+        };
         let _intake = self.sweeper.intake().await;
         let layers = self.choose_layers(ask, arns).await?;
         let code = self.intake.store(&checked).await?;
@@ -67,6 +77,7 @@ impl Control {
                     reserved_concurrency: None,
                     tags: input.tags.clone().unwrap_or_default(),
                     recursive_loop: RecursiveLoop::default(),
+                    code_signing: signing.clone(),
                 };
                 let used = current.map_or(0, |entry| entry.head.last_version);
                 let uid = Uid(Uuid::new_v4());
@@ -183,6 +194,7 @@ impl Control {
             source_kms_key_arn: input.source_kms_key_arn,
         }
         .source()?;
+        self.check_signing(ask, &key, live.code_signing.as_deref()).await?;
         let architectures = input.architectures.as_deref();
         let checked = self.intake.check(source, &key.region, ask.now).await?;
         if input.dry_run.unwrap_or(false) {
@@ -216,6 +228,7 @@ impl Control {
                 let current = self.catalog.head(&key);
                 let (_, live) = living(current.as_ref(), key.arn())?;
                 if !layers.is_empty() {
+                    self.check_signing(ask, &key, live.code_signing.as_deref()).await?;
                     select::check_unzipped(self.code_unzipped(&live.latest).await?, &layers)?;
                 }
                 Some(layers)

@@ -1,5 +1,7 @@
-//! Tags of functions. Other things that Lambda lets be tagged do not exist
-//! here yet, and are not found.
+//! Tags of functions and of code signing configurations. Other things that
+//! Lambda lets be tagged do not exist here yet, and are not found.
+
+use std::collections::BTreeMap;
 
 use lamu_api::ApiError;
 use lamu_api::shapes::{
@@ -14,6 +16,7 @@ use crate::function::document::{FunctionKey, Live};
 use crate::function::refusal::Refusal;
 use crate::function::resolve::resolve;
 use crate::function::store::Decision;
+use crate::signing::SigningKey;
 
 impl Control {
     pub async fn list_tags(
@@ -21,6 +24,10 @@ impl Control {
         ask: &Ask,
         input: ListTagsRequest,
     ) -> Result<ListTagsResponse, Refusal> {
+        if let Some(config) = SigningKey::parse(&input.resource) {
+            let tags = self.signing_tags(ask, &config).await?;
+            return Ok(ListTagsResponse { tags: Some(tags) });
+        }
         let key = tagged(ask, &input.resource)?;
         let entry = self.catalog.function(&key);
         let (_, live) = living(entry.as_ref(), key.arn())?;
@@ -28,16 +35,18 @@ impl Control {
     }
 
     pub async fn tag_resource(&self, ask: &Ask, input: TagResourceRequest) -> Result<(), Refusal> {
-        let key = tagged(ask, &input.resource)?;
         if input.tags.is_empty() {
             return Err(Refusal::invalid("An error occurred and the request cannot be processed."));
         }
-        self.change_tags(&key, |live| {
+        let add = |tags: &mut BTreeMap<String, String>| {
             check_tags(input.tags.keys().map(String::as_str), tags_max())?;
-            live.tags.extend(input.tags.clone());
-            check_tags(live.tags.keys().map(String::as_str), tags_max())
-        })
-        .await
+            tags.extend(input.tags.clone());
+            check_tags(tags.keys().map(String::as_str), tags_max())
+        };
+        if let Some(config) = SigningKey::parse(&input.resource) {
+            return self.change_signing_tags(ask, &config, add).await;
+        }
+        self.change_tags(&tagged(ask, &input.resource)?, |live| add(&mut live.tags)).await
     }
 
     pub async fn untag_resource(
@@ -45,12 +54,14 @@ impl Control {
         ask: &Ask,
         input: UntagResourceRequest,
     ) -> Result<(), Refusal> {
-        let key = tagged(ask, &input.resource)?;
-        self.change_tags(&key, |live| {
-            live.tags.retain(|key, _| !input.tag_keys.contains(key));
+        let remove = |tags: &mut BTreeMap<String, String>| {
+            tags.retain(|key, _| !input.tag_keys.contains(key));
             Ok(())
-        })
-        .await
+        };
+        if let Some(config) = SigningKey::parse(&input.resource) {
+            return self.change_signing_tags(ask, &config, remove).await;
+        }
+        self.change_tags(&tagged(ask, &input.resource)?, |live| remove(&mut live.tags)).await
     }
 
     async fn change_tags(

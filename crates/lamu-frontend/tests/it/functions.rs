@@ -469,6 +469,15 @@ async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
         Op::GetLayerVersion,
         Op::GetLayerVersionByArn,
         Op::DeleteLayerVersion,
+        Op::CreateCodeSigningConfig,
+        Op::GetCodeSigningConfig,
+        Op::UpdateCodeSigningConfig,
+        Op::DeleteCodeSigningConfig,
+        Op::ListCodeSigningConfigs,
+        Op::ListFunctionsByCodeSigningConfig,
+        Op::PutFunctionCodeSigningConfig,
+        Op::GetFunctionCodeSigningConfig,
+        Op::DeleteFunctionCodeSigningConfig,
     ];
     let world = World::new().await;
     for operation in Op::ALL {

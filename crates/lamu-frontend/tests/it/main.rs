@@ -9,6 +9,7 @@ mod functions;
 mod hostile;
 mod identity;
 mod invoke;
+mod layers;
 mod restart;
 mod s3;
 mod storm;

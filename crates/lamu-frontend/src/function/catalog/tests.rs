@@ -23,6 +23,7 @@ fn head(revision: u64, last_version: u64) -> HeadEntry {
         reserved_concurrency: None,
         tags: BTreeMap::new(),
         recursive_loop: Default::default(),
+        code_signing: None,
     };
     let head = Head { uid: UID, last_version, live: Some(live) };
     HeadEntry::new(key("f"), Revision(revision), head)
