@@ -86,6 +86,7 @@ impl Stage {
             sandbox,
             memory_mib: 128,
             cpu_millis: 1_000,
+            cpu_millis_max: Some(1_000),
             pids_max: 1_024,
             tmp_mib: 512,
             mounts: vec![Mount { sources: vec![self.package.clone()], target: "/var/task".into() }],

@@ -62,6 +62,7 @@ async fn own(data_dir: &str) {
         sandbox: SandboxId(uuid::Uuid::new_v4()),
         memory_mib: 128,
         cpu_millis: 1_000,
+        cpu_millis_max: Some(1_000),
         pids_max: 64,
         tmp_mib: 16,
         mounts: Vec::new(),

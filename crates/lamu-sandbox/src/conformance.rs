@@ -187,6 +187,7 @@ fn spec() -> SandboxSpec {
         sandbox: new_id(),
         memory_mib: 128,
         cpu_millis: 1_000,
+        cpu_millis_max: Some(1_000),
         pids_max: 64,
         tmp_mib: 16,
         mounts: vec![crate::Mount {

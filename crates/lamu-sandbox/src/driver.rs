@@ -43,7 +43,7 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Starts the high-water mark of [`Stats::memory_bytes_max`] afresh.
     fn reset_memory_max(&self, sandbox: SandboxId) -> Result<(), DriverError>;
 
-    /// Begins to enforce the ceiling of [`SandboxSpec::cpu_millis`], to be
+    /// Begins to enforce [`SandboxSpec::cpu_millis_max`], where there is one, to be
     /// called when Init is over: until then only the share under contention
     /// holds, as on Lambda. A driver does so by itself 10 seconds after the
     /// claim, the longest that Init may take; one whose machines have a fixed
@@ -71,8 +71,10 @@ pub struct SandboxSpec {
     pub sandbox: SandboxId,
     /// Hard limit of everything inside, init included, page cache too.
     pub memory_mib: u32,
-    /// CPU in thousandths of a core; a share under contention and a ceiling.
+    /// CPU in thousandths of a core: the share under contention.
     pub cpu_millis: u32,
+    /// Ceiling of the same unit, whether others want the CPU or not.
+    pub cpu_millis_max: Option<u32>,
     /// Processes and threads.
     pub pids_max: u32,
     /// Size of `/tmp`.

@@ -330,11 +330,14 @@ impl Driver for ProcessDriver {
         // Only the spawner's side keeps them open from here.
         drop((told, inside));
         let (parts, pidfd) = birth.complete().await.map_err(refused)?;
-        let running = Running::new(parts, pidfd, spec.cpu_millis);
+        let running = Running::new(parts, pidfd, spec.cpu_millis_max);
         self.inner.machines.add(spec.sandbox, running)?;
         // From here its destruction is the machine's.
         let teardown = Teardown::new(spec.sandbox, self.begin_destroy.0.clone());
-        self.inner.machines.hold_cpu_after(spec.sandbox, Duration::from_secs(CPU_FREE_SECS_MAX));
+        if spec.cpu_millis_max.is_some() {
+            let wait = Duration::from_secs(CPU_FREE_SECS_MAX);
+            self.inner.machines.hold_cpu_after(spec.sandbox, wait);
+        }
         let channel = std::os::unix::net::UnixStream::from(channel);
         channel.set_nonblocking(true).map_err(step("set up the channel"))?;
         let channel = UnixStream::from_std(channel).map_err(step("watch the channel"))?;

@@ -301,7 +301,7 @@ async fn the_cpu_ceiling_holds_from_when_it_is_asked_for() {
         return;
     }
     let host = Host::start().await;
-    let mut inside = host.inside_with(|spec| spec.cpu_millis = 100).await;
+    let mut inside = host.inside_with(|spec| spec.cpu_millis_max = Some(100)).await;
     host.driver.hold_cpu(inside.sandbox).unwrap();
     let share: u32 = inside.ask("fn spin 1000").await.parse().unwrap();
     assert!(share <= 200, "{share} thousandths of a core");

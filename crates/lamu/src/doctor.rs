@@ -158,6 +158,7 @@ async fn try_one(driver: &ProcessDriver) -> Finding {
         sandbox,
         memory_mib: 128,
         cpu_millis: 1_000,
+        cpu_millis_max: Some(1_000),
         pids_max: 64,
         tmp_mib: 16,
         mounts: Vec::new(),

@@ -39,17 +39,17 @@ pub struct Running {
     /// Taken when it ends.
     parts: RwLock<Option<Parts>>,
     pidfd: OwnedFd,
-    cpu_millis: u32,
+    cpu_millis_max: Option<u32>,
     /// One change between running and frozen at a time.
     freezing: tokio::sync::Mutex<()>,
 }
 
 impl Running {
-    pub fn new(parts: Parts, pidfd: OwnedFd, cpu_millis: u32) -> Running {
+    pub fn new(parts: Parts, pidfd: OwnedFd, cpu_millis_max: Option<u32>) -> Running {
         Running {
             parts: RwLock::new(Some(parts)),
             pidfd,
-            cpu_millis,
+            cpu_millis_max,
             freezing: tokio::sync::Mutex::new(()),
         }
     }
@@ -173,7 +173,7 @@ impl Machines {
 
     pub fn hold_cpu(&self, sandbox: SandboxId) -> Result<(), DriverError> {
         let running = self.running(sandbox)?;
-        let millis = running.cpu_millis;
+        let Some(millis) = running.cpu_millis_max else { return Ok(()) };
         with(&running, sandbox, "limit its CPU", |parts| parts.cgroup.set_cpu_ceiling(millis))
     }
 
