@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! frontend --Acquire--> manager --Place--> placement
+//!         --Provision->    |
 //!                          |------Boot---> worker
 //! frontend <--Lease--------|
 //! frontend --Lease::invoke-------------> environment (a task of the worker)
@@ -27,7 +28,8 @@ pub use environment::{
 };
 pub use logs::{LogError, LogEvent, LogQuery, LogRequest, LogStream, LogsHandle};
 pub use manager::{
-    AcquireError, EnvironmentRow, EnvironmentState, ManagerHandle, ManagerRequest, WorkerEvent,
+    AcquireError, EnvironmentRow, EnvironmentState, ManagerHandle, ManagerRequest,
+    ProvisionFailure, ProvisionedRow, WorkerEvent,
 };
 pub use placement::{
     Capacity, Load, PlaceError, Placed, PlacementHandle, PlacementRequest, Reservation,

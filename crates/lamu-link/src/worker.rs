@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamu_model::{Digest, Epoch, Runtime, SandboxId, VersionSpec, WorkerId};
+use lamu_model::{Digest, Epoch, InitializationType, Runtime, SandboxId, VersionSpec, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{EnvironmentHandle, INBOX_MAX, ManagerHandle, RoleGone, Timings};
@@ -20,6 +20,7 @@ pub enum WorkerRequest {
         sandbox: SandboxId,
         epoch: Epoch,
         spec: Arc<VersionSpec>,
+        initialization: InitializationType,
         reply: oneshot::Sender<Result<Booted, BootError>>,
     },
     /// Everything a boot of this version needs that can be had before: the
@@ -47,6 +48,7 @@ pub struct Booted {
 pub struct EnvironmentReport {
     pub environment: EnvironmentHandle,
     pub spec: Arc<VersionSpec>,
+    pub initialization: InitializationType,
     pub busy: bool,
     pub age: Duration,
 }
@@ -63,17 +65,30 @@ impl WorkerHandle {
         self.inbox.same_channel(&other.inbox)
     }
 
-    /// Makes an environment and runs its Init. A failed Init is not an error:
-    /// the first invocation runs it again. If the future is dropped, the
-    /// environment is ended.
+    /// Makes an environment on demand and runs its Init. A failed Init is not
+    /// an error: the first invocation runs it again. If the future is dropped,
+    /// the environment is ended.
     pub async fn boot(
         &self,
         sandbox: SandboxId,
         epoch: Epoch,
         spec: &Arc<VersionSpec>,
     ) -> Result<Booted, BootError> {
+        self.boot_as(InitializationType::OnDemand, sandbox, epoch, spec).await
+    }
+
+    /// The same for any cause. Provisioned concurrency is for environments
+    /// that are initialised: a failed Init is an error there.
+    pub async fn boot_as(
+        &self,
+        initialization: InitializationType,
+        sandbox: SandboxId,
+        epoch: Epoch,
+        spec: &Arc<VersionSpec>,
+    ) -> Result<Booted, BootError> {
         let (reply, answer) = oneshot::channel();
-        let request = WorkerRequest::Boot { sandbox, epoch, spec: spec.clone(), reply };
+        let spec = spec.clone();
+        let request = WorkerRequest::Boot { sandbox, epoch, spec, initialization, reply };
         self.inbox.send(request).await.map_err(|_| BootError::WorkerGone)?;
         answer.await.unwrap_or(Err(BootError::WorkerGone))
     }
@@ -124,6 +139,9 @@ pub enum BootError {
     Sandbox { what: String },
     #[error("init was silent for {waited:?}")]
     Silent { waited: Duration },
+    /// The function's own Init failed. For provisioned concurrency only.
+    #[error("Init failed: {what}")]
+    InitFailed { what: String },
     /// The command came from a manager that no longer reigns.
     #[error("the command is of an older epoch")]
     Fenced,
@@ -140,6 +158,7 @@ impl BootError {
             Self::PackageMissing { .. }
             | Self::PackageUnreadable { .. }
             | Self::RuntimeMissing { .. }
+            | Self::InitFailed { .. }
             | Self::Fenced => false,
             Self::NoRoom { .. }
             | Self::Sandbox { .. }

@@ -9,7 +9,9 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
 use crate::report::{add_tracing, round3};
-use crate::{FunctionName, InitPhase, LogLevel, ReportStatus, RequestId, Version};
+use crate::{
+    FunctionName, InitPhase, InitializationType, LogLevel, ReportStatus, RequestId, Version,
+};
 
 /// Which build of a managed runtime serves an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub struct RuntimeVersion {
 /// INIT_START. The text form exists for managed runtimes only.
 #[derive(Clone, Debug)]
 pub struct InitStart<'a> {
+    pub initialization: InitializationType,
     pub runtime: Option<&'a RuntimeVersion>,
     pub name: &'a FunctionName,
     pub version: Version,
@@ -41,7 +44,10 @@ impl InitStart<'_> {
     }
 
     pub fn json(&self, time: &str) -> Value {
-        let mut record = json!({"initializationType": "on-demand", "phase": self.phase.word()});
+        let mut record = json!({
+            "initializationType": self.initialization.as_str(),
+            "phase": self.phase.word(),
+        });
         if let Some(runtime) = self.runtime {
             record["runtimeVersion"] = json!(runtime.name);
             record["runtimeVersionArn"] = json!(runtime.arn);
@@ -61,6 +67,7 @@ impl InitStart<'_> {
 /// Runtime and function Init came to an end; JSON format only.
 #[derive(Clone, Debug)]
 pub struct InitRuntimeDone<'a> {
+    pub initialization: InitializationType,
     pub phase: InitPhase,
     pub status: &'a ReportStatus,
 }
@@ -68,7 +75,7 @@ pub struct InitRuntimeDone<'a> {
 impl InitRuntimeDone<'_> {
     pub fn json(&self, time: &str) -> Value {
         let mut record = json!({
-            "initializationType": "on-demand",
+            "initializationType": self.initialization.as_str(),
             "phase": self.phase.word(),
             "status": self.status.word(),
         });
@@ -173,6 +180,7 @@ mod tests {
         let runtime = RuntimeVersion { name: "nodejs:20.v1".into(), arn: "arn:x".into() };
         let name = FunctionName::new("f");
         let start = InitStart {
+            initialization: InitializationType::OnDemand,
             runtime: Some(&runtime),
             name: &name,
             version: Version::Latest,
@@ -192,6 +200,7 @@ mod tests {
     fn a_custom_runtime_has_no_init_start_line() {
         let name = FunctionName::new("f");
         let start = InitStart {
+            initialization: InitializationType::OnDemand,
             runtime: None,
             name: &name,
             version: Version::Number(3),

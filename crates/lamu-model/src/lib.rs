@@ -10,6 +10,7 @@ mod events;
 mod extension_events;
 pub mod filter;
 mod ids;
+mod initialization;
 mod limits;
 mod outcome;
 mod report;
@@ -24,6 +25,7 @@ pub use ids::{
     AccountId, Epoch, FunctionName, LeaseId, Qualifier, Region, RequestId, SandboxId, Version,
     VersionId, WorkerId,
 };
+pub use initialization::{InitializationType, PROVISIONED_INIT_SECS_MIN};
 pub use limits::*;
 pub use outcome::{Fault, FaultKind, Outcome};
 pub use report::{InitPhase, InitReport, Report, ReportStatus, StartLine};

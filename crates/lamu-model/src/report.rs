@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::{Arn, LogLevel, RequestId, Span, Version};
+use crate::{Arn, InitializationType, LogLevel, RequestId, Span, Version};
 
 /// The START line of one invocation.
 #[derive(Clone, Debug)]
@@ -169,15 +169,30 @@ impl InitPhase {
     }
 }
 
-/// INIT_REPORT: written when Init failed.
+/// INIT_REPORT: written when Init failed, and always for provisioned
+/// concurrency.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InitReport {
+    pub initialization: InitializationType,
     pub duration_ms: f64,
     pub phase: InitPhase,
     pub status: ReportStatus,
 }
 
 impl InitReport {
+    /// Whether the text format has a line of it.
+    pub fn is_text(&self) -> bool {
+        self.status != ReportStatus::Success || self.initialization.is_provisioned()
+    }
+
+    pub fn level(&self) -> LogLevel {
+        let success = match self.initialization {
+            InitializationType::OnDemand => LogLevel::Debug,
+            InitializationType::ProvisionedConcurrency => LogLevel::Info,
+        };
+        self.status.level_or(success)
+    }
+
     pub fn text(&self) -> String {
         let mut line = format!(
             "INIT_REPORT Init Duration: {:.2} ms\tPhase: {}\tStatus: {}",
@@ -193,7 +208,7 @@ impl InitReport {
 
     pub fn json(&self, time: &str) -> Value {
         let mut record = json!({
-            "initializationType": "on-demand",
+            "initializationType": self.initialization.as_str(),
             "phase": self.phase.word(),
             "status": self.status.word(),
             "metrics": {"durationMs": round3(self.duration_ms)},
@@ -256,6 +271,25 @@ mod tests {
         assert_eq!(json["record"]["errorType"], "Runtime.ExitError");
         assert_eq!(json["record"]["spans"][0]["start"], "2026-11-03T10:15:30.123Z");
         assert_eq!(json["record"]["tracing"]["value"], "Root=1");
+    }
+
+    #[test]
+    fn an_init_ahead_of_its_calls_is_always_reported() {
+        let report = |initialization| InitReport {
+            initialization,
+            duration_ms: 250.114,
+            phase: InitPhase::Init,
+            status: ReportStatus::Success,
+        };
+        let ahead = report(InitializationType::ProvisionedConcurrency);
+        assert_eq!(
+            ahead.text(),
+            "INIT_REPORT Init Duration: 250.11 ms\tPhase: init\tStatus: success"
+        );
+        assert_eq!(ahead.json("t")["record"]["initializationType"], "provisioned-concurrency");
+        assert_eq!((ahead.is_text(), ahead.level()), (true, LogLevel::Info));
+        let on_demand = report(InitializationType::OnDemand);
+        assert_eq!((on_demand.is_text(), on_demand.level()), (false, LogLevel::Debug));
     }
 
     #[test]

@@ -27,10 +27,7 @@ pub struct WorkerConfig {
     /// freezes.
     pub freeze_after: Option<Duration>,
     pub package_cache_bytes_max: u64,
-    /// Floor of the CPU ceiling. Lambda gives 128 MB a fourteenth of a core,
-    /// with full speed during Init; a host that is not oversold starts faster
-    /// when nobody gets less than this.
-    pub cpu_millis_min: u32,
+    pub cpu_share: CpuShare,
     /// What the role's credentials look like inside; `None` gives each
     /// function [`Credentials::local`].
     pub credentials: Option<Credentials>,
@@ -53,19 +50,39 @@ impl WorkerConfig {
             // enough that background work of a function does not go on.
             freeze_after: Some(Duration::from_millis(100)),
             package_cache_bytes_max: 4 << 30,
-            cpu_millis_min: 1_000,
+            cpu_share: CpuShare::Fair,
             credentials: None,
             runtimes: BTreeMap::new(),
             user: None,
         }
     }
 
-    /// The CPU ceiling of a function with this much memory, in thousandths of
-    /// a core: 1,769 MB buy one.
-    pub fn cpu_millis(&self, memory_mib: u32) -> u32 {
-        let bought = u64::from(memory_mib) * 1_000 / u64::from(MEMORY_MIB_PER_VCPU);
-        (bought as u32).max(self.cpu_millis_min)
+    /// The CPU ceiling of a function with this much memory.
+    pub fn cpu_millis_max(&self, memory_mib: u32) -> Option<u32> {
+        match self.cpu_share {
+            CpuShare::Fair => None,
+            CpuShare::Aws => Some(cpu_millis(memory_mib)),
+        }
     }
+}
+
+/// What memory buys of the CPU, beside the share that it always buys when
+/// environments contend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuShare {
+    /// A share of what others leave: an environment that is alone has the
+    /// host.
+    Fair,
+    /// No more than the share, as on Lambda: 128 MB get a fourteenth of a
+    /// core, and full speed during Init only.
+    Aws,
+}
+
+/// The CPU that this much memory buys, in thousandths of a core: 1,769 MB buy
+/// one.
+pub fn cpu_millis(memory_mib: u32) -> u32 {
+    let bought = u64::from(memory_mib) * 1_000 / u64::from(MEMORY_MIB_PER_VCPU);
+    u32::try_from(bought).unwrap_or(u32::MAX)
 }
 
 /// AWS credentials as functions see them.
@@ -105,10 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn memory_buys_cpu_above_the_floor() {
-        assert_eq!(config().cpu_millis(3_538), 2_000);
-        assert_eq!(config().cpu_millis(128), 1_000);
-        assert_eq!(WorkerConfig { cpu_millis_min: 0, ..config() }.cpu_millis(128), 72);
+    fn memory_buys_a_share_of_the_cpu_and_at_aws_no_more() {
+        assert_eq!((cpu_millis(128), cpu_millis(3_538)), (72, 2_000));
+        assert_eq!(config().cpu_millis_max(128), None);
+        let aws = WorkerConfig { cpu_share: CpuShare::Aws, ..config() };
+        assert_eq!(aws.cpu_millis_max(128), Some(72));
     }
 
     #[test]

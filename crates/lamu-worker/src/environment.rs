@@ -10,6 +10,9 @@
 //!                                          the next invocation reruns Init)
 //! ```
 //!
+//! A provisioned one is for calls that find Init done: it is not reset, but ends
+//! and is made again.
+//!
 //! It ends when it is retired, when nobody holds a handle to it and nothing
 //! ever ran, or when the sandbox cannot be trusted; then the machine is gone
 //! before its slot is. Extensions have their Shutdown phase before, unless it
@@ -36,7 +39,8 @@ use std::time::Duration;
 use lamu_guest::{Exit, FromInit, InitOutcome, InvokeRef, ShutdownReason, ToInit};
 use lamu_link::{BootError, Booted, EnvironmentHandle, WeakEnvironment, Work};
 use lamu_model::{
-    InitPhase, Outcome, Report, ReportStatus, RuntimeDone, SandboxId, Span, VersionSpec, WorkerId,
+    InitPhase, InitializationType, Outcome, Report, ReportStatus, RuntimeDone, SandboxId, Span,
+    VersionSpec, WorkerId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::unconstrained;
@@ -96,6 +100,7 @@ pub(crate) struct Birth {
     pub context: Arc<Context>,
     pub sandbox: SandboxId,
     pub spec: Arc<VersionSpec>,
+    pub initialization: InitializationType,
     pub reply: oneshot::Sender<Result<Booted, BootError>>,
     pub orders: watch::Receiver<Order>,
     pub cell: Arc<Cell>,
@@ -105,11 +110,12 @@ pub(crate) struct Birth {
 
 /// The task's whole life.
 pub(crate) async fn live(birth: Birth) {
-    let Birth { context, sandbox, spec, mut reply, mut orders, cell, events } = birth;
+    let Birth { context, sandbox, spec, initialization, mut reply, mut orders, cell, events } =
+        birth;
     let _gone = Gone { sandbox, events: events.clone() };
     let mut presence = Presence::new(context.stats.clone());
     let made = tokio::select! {
-        made = boot::make(&context, sandbox, &spec) => Some(made),
+        made = boot::make(&context, sandbox, &spec, initialization) => Some(made),
         () = reply.closed() => None,
         () = ordered(&mut orders) => None,
     };
@@ -135,11 +141,13 @@ pub(crate) async fn live(birth: Birth) {
     let (handle, inbox) = EnvironmentHandle::new(sandbox, worker(&context));
     let weak = handle.downgrade();
     let mut environment = Environment {
-        first_init: (made.runtime == Runtime::Ready).then_some(timings.init),
+        first_init: (made.runtime == Runtime::Ready && !initialization.is_provisioned())
+            .then_some(timings.init),
         made,
         context,
         sandbox,
         spec,
+        initialization,
         cell,
         presence,
         inbox,
@@ -163,6 +171,7 @@ struct Environment {
     context: Arc<Context>,
     sandbox: SandboxId,
     spec: Arc<VersionSpec>,
+    initialization: InitializationType,
     made: Made,
     cell: Arc<Cell>,
     presence: Presence,
@@ -173,7 +182,8 @@ struct Environment {
     /// Held from the first invocation on, so that the environment outlives
     /// the manager that asked for it.
     kept: Option<EnvironmentHandle>,
-    /// Init's time, until an invocation has reported it.
+    /// Init's time, until an invocation has reported it; that of one that was
+    /// made on demand.
     first_init: Option<Duration>,
     /// Cleared when the driver could not freeze.
     freezes: bool,
@@ -529,6 +539,14 @@ impl Environment {
 
     /// Ends the runtime; sandbox and `/tmp` stay.
     async fn reset(&mut self, reason: ShutdownReason) -> Life {
+        if self.initialization.is_provisioned() {
+            // Extensions hear why it ends.
+            if self.made.extensions.any() {
+                let _ = reset(&mut self.made.channel, &mut self.made.journal, reason).await;
+                self.graceful = false;
+            }
+            return Life::Over;
+        }
         self.made.runtime = Runtime::Absent;
         self.context.stats.resets.add(1);
         let reset = reset(&mut self.made.channel, &mut self.made.journal, reason);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lamu_link::{BootError, Capacity, EnvironmentReport, Load, WeakEnvironment};
-use lamu_model::{Epoch, SandboxId, VersionSpec};
+use lamu_model::{Epoch, InitializationType, SandboxId, VersionSpec};
 use tokio::sync::watch;
 
 use crate::environment::{Cell, Order};
@@ -27,6 +27,7 @@ use crate::environment::{Cell, Order};
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub spec: Arc<VersionSpec>,
+    pub initialization: InitializationType,
     pub since: Instant,
     /// Who asked for it, or adopted it since.
     pub epoch: Epoch,
@@ -136,6 +137,7 @@ impl Slots {
             reports.push(EnvironmentReport {
                 environment,
                 spec: slot.spec.clone(),
+                initialization: slot.initialization,
                 busy: slot.cell.adopt(),
                 age: now.saturating_duration_since(slot.since),
             });
@@ -150,6 +152,7 @@ impl Slots {
         Some(EnvironmentReport {
             environment: environment.upgrade()?,
             spec: slot.spec.clone(),
+            initialization: slot.initialization,
             busy: false,
             age: now.saturating_duration_since(slot.since),
         })
@@ -181,6 +184,7 @@ mod tests {
         let (orders, heard) = watch::channel(Order::Serve);
         let slot = Slot {
             spec: Arc::new(testing::spec()),
+            initialization: InitializationType::OnDemand,
             since: Instant::now(),
             epoch: Epoch(1),
             orders,

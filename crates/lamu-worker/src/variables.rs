@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use lamu_model::{Language, LogFormat, LogLevel, VersionSpec};
+use lamu_model::{InitializationType, Language, LogFormat, LogLevel, VersionSpec};
 
 use crate::config::Credentials;
 
 /// Every variable the runtime starts with, sorted by name.
 pub fn variables(
     spec: &VersionSpec,
+    initialization: InitializationType,
     stream: &str,
     credentials: &Credentials,
 ) -> Vec<(String, String)> {
@@ -69,7 +70,7 @@ pub fn variables(
     set("AWS_LAMBDA_FUNCTION_NAME", spec.name.as_str());
     set("AWS_LAMBDA_FUNCTION_VERSION", &spec.version.to_string());
     set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &spec.memory_mib.to_string());
-    set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand");
+    set("AWS_LAMBDA_INITIALIZATION_TYPE", initialization.as_str());
     set("AWS_LAMBDA_LOG_GROUP_NAME", &spec.log.group);
     set("AWS_LAMBDA_LOG_STREAM_NAME", stream);
     set("AWS_ACCESS_KEY_ID", &credentials.access_key_id);
@@ -129,7 +130,9 @@ mod tests {
     use lamu_model::Runtime;
 
     fn of(spec: &VersionSpec) -> BTreeMap<String, String> {
-        variables(spec, "2026/11/03/[$LATEST]ab", &Credentials::local("123456789012"))
+        let initialization = InitializationType::ProvisionedConcurrency;
+        let credentials = Credentials::local("123456789012");
+        variables(spec, initialization, "2026/11/03/[$LATEST]ab", &credentials)
             .into_iter()
             .collect()
     }
@@ -145,6 +148,7 @@ mod tests {
         is("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128");
         is("AWS_LAMBDA_LOG_STREAM_NAME", "2026/11/03/[$LATEST]ab");
         is("AWS_LAMBDA_LOG_FORMAT", "Text");
+        is("AWS_LAMBDA_INITIALIZATION_TYPE", "provisioned-concurrency");
         is("AWS_ACCESS_KEY_ID", "123456789012");
         is("AWS_SESSION_TOKEN", "lamu");
         is("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin");

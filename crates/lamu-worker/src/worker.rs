@@ -16,7 +16,7 @@ use lamu_link::{
     BootError, Booted, Capacity, Load, ManagerHandle, PlacementHandle, WorkerEvent, WorkerHandle,
     WorkerRequest,
 };
-use lamu_model::{Epoch, SandboxId, VersionSpec, WorkerId};
+use lamu_model::{Epoch, InitializationType, SandboxId, VersionSpec, WorkerId};
 use lamu_sandbox::Driver;
 use lamu_store::Packages;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -165,13 +165,13 @@ impl Task {
 
     fn request(&mut self, request: WorkerRequest) {
         match request {
-            WorkerRequest::Boot { sandbox, epoch, spec, reply } => {
+            WorkerRequest::Boot { sandbox, epoch, spec, initialization, reply } => {
                 if let Err(error) = self.may_boot(sandbox, epoch, &spec) {
                     debug!(%sandbox, %error, "boot refused");
                     let _ = reply.send(Err(error));
                     return;
                 }
-                self.boot(sandbox, epoch, spec, reply);
+                self.boot(sandbox, epoch, spec, initialization, reply);
             }
             WorkerRequest::Prepare { spec, reply } => {
                 let context = self.context.clone();
@@ -228,12 +228,14 @@ impl Task {
         sandbox: SandboxId,
         epoch: Epoch,
         spec: Arc<VersionSpec>,
+        initialization: InitializationType,
         reply: oneshot::Sender<Result<Booted, BootError>>,
     ) {
         let (orders, heard) = watch::channel(Order::Serve);
         let cell = Arc::new(Cell::new(self.context.reign.clone()));
         let slot = Slot {
             spec: spec.clone(),
+            initialization,
             since: Instant::now().into_std(),
             epoch,
             orders,
@@ -245,6 +247,7 @@ impl Task {
             context: self.context.clone(),
             sandbox,
             spec,
+            initialization,
             reply,
             orders: heard,
             cell,

@@ -315,6 +315,80 @@ async fn an_init_beyond_ten_seconds_is_ended_and_paid_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provisioned_environment_is_initialised_before_any_call_and_says_so() {
+    let mut stage = Stage::new().await;
+    let start = async {
+        let mut init = Init::new(stage.births.recv().await.unwrap());
+        init.say(FromInit::Hello { protocol: PROTOCOL }).await;
+        let Some(ToInit::Start(start)) = init.hear().await else { panic!() };
+        // Longer than an Init on demand may take.
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        init.init_done(InitOutcome::Ready).await;
+        (start, init)
+    };
+    let (booted, (start, mut init)) = tokio::join!(stage.host.provision(&stage.spec), start);
+    let booted = booted.unwrap();
+    let kind = ("AWS_LAMBDA_INITIALIZATION_TYPE".to_owned(), "provisioned-concurrency".to_owned());
+    assert!(start.env.contains(&kind));
+
+    let (reply, ()) = stage.invoke(&booted, init.echo()).await;
+
+    let text = tail(&reply.unwrap());
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with("INIT_REPORT Init Duration: 100"), "{text}");
+    assert!(first.ends_with("Phase: init\tStatus: success"), "{text}");
+    let report = text.lines().last().unwrap();
+    assert!(report.starts_with("REPORT") && !report.contains("Init Duration"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provisioned_environment_whose_init_fails_is_none() {
+    let mut stage = Stage::new().await;
+    let failing = async {
+        let mut init = Init::new(stage.births.recv().await.unwrap());
+        init.hello().await;
+        let (error_type, body) = ("Runtime.ImportModuleError".to_owned(), b"{}".to_vec());
+        init.init_done(InitOutcome::Reported { error_type, body }).await;
+        init.hear().await
+    };
+    let (booted, heard) = tokio::join!(stage.host.provision(&stage.spec), failing);
+    let what = "Runtime.ImportModuleError".to_owned();
+    assert_eq!(booted.unwrap_err(), BootError::InitFailed { what });
+    assert_eq!(heard, None, "the sandbox is gone");
+
+    let slow = async {
+        let mut init = Init::new(stage.births.recv().await.unwrap());
+        init.hello().await;
+        init.hear().await
+    };
+    let begun = tokio::time::Instant::now();
+    let (booted, _) = tokio::join!(stage.host.provision(&stage.spec), slow);
+    assert_eq!(booted.unwrap_err(), BootError::InitFailed { what: "timeout".to_owned() });
+    assert!(begun.elapsed() >= Duration::from_secs(130), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provisioned_environment_is_not_reset_but_ends() {
+    let mut stage = Stage::new().await;
+    let ready = async {
+        let mut init = Init::new(stage.births.recv().await.unwrap());
+        init.ready().await;
+        init
+    };
+    let (booted, mut init) = tokio::join!(stage.host.provision(&stage.spec), ready);
+    let booted = booted.unwrap();
+    let (reply, ()) = stage
+        .invoke(&booted, async {
+            init.invoked().await;
+            init.say(FromInit::Exited(Exit::Code(1))).await;
+        })
+        .await;
+    assert_eq!(fault(&reply.unwrap()).1, "Runtime exited with error: exit status 1");
+    assert_eq!(init.hear().await, None, "the sandbox is gone");
+    assert!(booted.environment.is_gone());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_runtime_that_ends_while_idle_is_started_again() {
     let mut stage = Stage::new().await;
     let (booted, mut init) = stage.booted().await;
@@ -707,7 +781,7 @@ async fn preparing_finds_what_a_boot_would_miss() {
 #[tokio::test(start_paused = true)]
 async fn what_is_mounted_and_set_follows_the_version() {
     let mut stage = Stage::with(
-        |config| config.cpu_millis_min = 0,
+        |config| config.cpu_share = lamu_worker::CpuShare::Aws,
         |spec| {
             spec.memory_mib = 1_769;
             spec.environment = BTreeMap::from([("KEY".to_owned(), "value".to_owned())]);
@@ -727,7 +801,8 @@ async fn what_is_mounted_and_set_follows_the_version() {
     };
     let (booted, (claimed, start, init)) = tokio::join!(stage.host.boot(&stage.spec), start);
     let _booted = booted.unwrap();
-    assert_eq!((claimed.cpu_millis, claimed.memory_mib, claimed.tmp_mib), (1_000, 1_769, 512));
+    assert_eq!((claimed.cpu_millis, claimed.cpu_millis_max), (1_000, Some(1_000)));
+    assert_eq!((claimed.memory_mib, claimed.tmp_mib), (1_769, 512));
     let targets: Vec<_> = claimed.mounts.iter().map(|mount| mount.target.as_path()).collect();
     assert_eq!(targets, [std::path::Path::new("/var/task"), std::path::Path::new("/opt")]);
     assert!(claimed.mounts[1].sources[0].join("bin/tool").is_file());

@@ -2,8 +2,9 @@
 //!
 //! Every wait has an end: the steps of the host by [`MAKE_SECS_MAX`], init's
 //! hello by [`HELLO_SECS_MAX`], Init by Lambda's ten seconds. A failed Init is
-//! no failure of the boot: the first invocation runs it again. If the future
-//! is dropped at any moment, the driver removes what was there.
+//! no failure of the boot: the first invocation runs it again. Provisioned
+//! concurrency is another thing: its Init has minutes, and must succeed. If the
+//! future is dropped at any moment, the driver removes what was there.
 //!
 //! Not here: what happens to the environment afterwards (`environment`).
 
@@ -16,7 +17,7 @@ use chrono::Utc;
 use lamu_guest::{Exit, FromInit, InitOutcome, PROTOCOL, ShutdownReason, Start, ToInit};
 use lamu_link::{BootError, Timings};
 use lamu_model::{
-    INIT_SECS_MAX, InitPhase, OPEN_FILES_MAX, PROCESSES_MAX, ReportStatus, RuntimeVersion,
+    InitPhase, InitializationType, OPEN_FILES_MAX, PROCESSES_MAX, ReportStatus, RuntimeVersion,
     SYNC_RESPONSE_BYTES_MAX, SandboxId, VersionSpec,
 };
 use lamu_sandbox::{DriverError, Machine, Mount, SandboxSpec, ShellClass};
@@ -27,7 +28,7 @@ use super::channel::{Channel, ChannelError};
 use super::extensions::Extensions;
 use super::invocation::{Runtime, init_failure};
 use super::journal::{Journal, stream_names};
-use crate::config::Credentials;
+use crate::config::{Credentials, cpu_millis};
 use crate::context::Context;
 use crate::logs::StreamName;
 use crate::package::{PackageError, Unpacked};
@@ -90,6 +91,7 @@ pub async fn make(
     context: &Context,
     sandbox: SandboxId,
     spec: &Arc<VersionSpec>,
+    initialization: InitializationType,
 ) -> Result<Made, BootError> {
     let began = Instant::now();
     let made = async {
@@ -120,14 +122,14 @@ pub async fn make(
     let (stream, instance) = stream_names(spec, &hex, Utc::now());
     let credentials = context.config.credentials.clone();
     let credentials = credentials.unwrap_or_else(|| Credentials::local(spec.account.as_str()));
-    let env = variables(spec, &stream, &credentials);
+    let env = variables(spec, initialization, &stream, &credentials);
     let writer = context.logs.writer(StreamName::new(
         spec.account.clone(),
         spec.region.clone(),
         spec.log.group.clone(),
         stream,
     ));
-    let mut journal = Journal::new(writer, spec.clone());
+    let mut journal = Journal::new(writer, spec.clone(), initialization);
     let version = launch.build.as_ref().map(|build| RuntimeVersion {
         name: build.clone(),
         arn: spec.runtime.version_arn(&spec.region).to_string(),
@@ -147,10 +149,11 @@ pub async fn make(
         account_id: spec.account.as_str().to_owned(),
     }));
     publish(&mut channel, &mut journal);
+    let limit = Duration::from_secs(initialization.init_secs_max(spec.timeout_secs));
     let first = async {
         tokio::pin! {
             let done =
-                first_init(context, sandbox, &mut channel, &mut journal, &mut extensions);
+                first_init(context, sandbox, &mut channel, &mut journal, &mut extensions, limit);
         }
         match timeout(TURN, &mut done).await {
             Ok(done) => done,
@@ -176,6 +179,13 @@ pub async fn make(
                 _ => ShutdownReason::Failure,
             };
             publish(&mut channel, &mut journal);
+            if initialization.is_provisioned() {
+                // Extensions hear why it ends.
+                if extensions.any() {
+                    let _ = super::reset(&mut channel, &mut journal, reason).await;
+                }
+                return Err(BootError::InitFailed { what: failure_name(&failed) });
+            }
             super::reset(&mut channel, &mut journal, reason).await.map_err(|_| {
                 BootError::Sandbox { what: "init did not come back after a failed Init".to_owned() }
             })?;
@@ -205,13 +215,23 @@ async fn hello(channel: &mut Channel) -> Result<(), BootError> {
     }
 }
 
-/// Waits for the first Init within Lambda's limit.
+/// As REPORT lines name it.
+fn failure_name(status: &ReportStatus) -> String {
+    match status {
+        ReportStatus::Success => String::new(),
+        ReportStatus::Timeout => "timeout".to_owned(),
+        ReportStatus::Error(kind) | ReportStatus::Failure(kind) => kind.clone(),
+    }
+}
+
+/// Waits for the first Init within its limit.
 fn first_init<'a>(
     context: &'a Context,
     sandbox: SandboxId,
     channel: &'a mut Channel,
     journal: &'a mut Journal,
     extensions: &'a mut Extensions,
+    limit: Duration,
 ) -> impl Future<Output = Result<ReportStatus, BootError>> + 'a {
     let init = async move {
         loop {
@@ -237,10 +257,7 @@ fn first_init<'a>(
             }
         }
     };
-    async move {
-        let limit = Duration::from_secs(INIT_SECS_MAX);
-        timeout(limit, init).await.unwrap_or(Ok(ReportStatus::Timeout))
-    }
+    async move { timeout(limit, init).await.unwrap_or(Ok(ReportStatus::Timeout)) }
 }
 
 fn sandbox_spec(
@@ -260,7 +277,8 @@ fn sandbox_spec(
     SandboxSpec {
         sandbox,
         memory_mib: spec.memory_mib,
-        cpu_millis: context.config.cpu_millis(spec.memory_mib),
+        cpu_millis: cpu_millis(spec.memory_mib),
+        cpu_millis_max: context.config.cpu_millis_max(spec.memory_mib),
         // Init is one more.
         pids_max: PROCESSES_MAX + 1,
         tmp_mib: spec.ephemeral_mib,

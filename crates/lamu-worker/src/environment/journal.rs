@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, SecondsFormat, Utc};
 use lamu_model::{
     Arn, ExtensionLine, Fault, InitPhase, InitReport, InitRuntimeDone, InitStart,
-    LOG_TAIL_BYTES_MAX, LogFormat, LogLevel, LogsDropped, Report, ReportStatus, RequestId,
-    RuntimeDone, RuntimeVersion, StartLine, SubscriptionApi, SubscriptionLine, VersionSpec,
+    InitializationType, LOG_TAIL_BYTES_MAX, LogFormat, LogLevel, LogsDropped, Report, ReportStatus,
+    RequestId, RuntimeDone, RuntimeVersion, StartLine, SubscriptionApi, SubscriptionLine,
+    VersionSpec,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,6 +27,7 @@ use crate::logs::{Kept, LogWriter};
 pub struct Journal {
     writer: LogWriter,
     spec: Arc<VersionSpec>,
+    initialization: InitializationType,
     tail: Tail,
     /// What the store had no room for since the last note of it.
     dropped: LogsDropped,
@@ -39,13 +41,18 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn new(writer: LogWriter, spec: Arc<VersionSpec>) -> Journal {
+    pub fn new(
+        writer: LogWriter,
+        spec: Arc<VersionSpec>,
+        initialization: InitializationType,
+    ) -> Journal {
         // What Init writes belongs to the tail of the first invocation.
         let tail = Tail { kept: Vec::new(), wanted: true, fresh: true };
         let dropped = LogsDropped { records: 0, bytes: 0 };
         Journal {
             writer,
             spec,
+            initialization,
             tail,
             dropped,
             telemetry: Telemetry::default(),
@@ -75,7 +82,7 @@ impl Journal {
     pub fn init_start(&mut self, runtime: Option<RuntimeVersion>, instance: &str) {
         instance.clone_into(&mut self.instance);
         let spec = self.spec.clone();
-        let line = init_start(&spec, &runtime, instance, InitPhase::Init);
+        let line = init_start(&spec, self.initialization, &runtime, instance, InitPhase::Init);
         if self.is_json() {
             self.json(line.level(), |time| line.json(time));
         } else if let Some(text) = line.text() {
@@ -88,8 +95,9 @@ impl Journal {
     /// An Init inside an invocation begins; no line says so.
     pub fn init_again(&mut self) {
         let spec = self.spec.clone();
-        let phase = InitPhase::Invoke;
-        self.telemetry.init_begins(&init_start(&spec, &self.runtime, &self.instance, phase));
+        let (phase, initialization) = (InitPhase::Invoke, self.initialization);
+        let line = init_start(&spec, initialization, &self.runtime, &self.instance, phase);
+        self.telemetry.init_begins(&line);
     }
 
     /// An extension as Init left it.
@@ -121,17 +129,20 @@ impl Journal {
         self.tail.put(line.as_bytes());
     }
 
-    /// The end of an Init. Its report exists as text only when it failed.
+    /// The end of an Init. On demand its report exists as text only when it
+    /// failed.
     pub fn init_done(&mut self, phase: InitPhase, status: &ReportStatus, took: Duration) {
-        let report = InitReport { duration_ms: millis(took), phase, status: status.clone() };
-        let done = InitRuntimeDone { phase, status };
+        let initialization = self.initialization;
+        let duration_ms = millis(took);
+        let report = InitReport { initialization, duration_ms, phase, status: status.clone() };
+        let done = InitRuntimeDone { initialization, phase, status };
         let to = Subscribers::Of(SubscriptionApi::Telemetry);
         self.telemetry.put(to, |time| done.json(time));
         self.telemetry.put(to, |time| report.json(time));
         if self.is_json() {
             self.json(done.level(), |time| done.json(time));
-            self.json(status.level_or(LogLevel::Debug), |time| report.json(time));
-        } else if *status != ReportStatus::Success {
+            self.json(report.level(), |time| report.json(time));
+        } else if report.is_text() {
             self.text(&report.text());
         }
     }
@@ -224,11 +235,13 @@ impl Journal {
 
 fn init_start<'a>(
     spec: &'a VersionSpec,
+    initialization: InitializationType,
     runtime: &'a Option<RuntimeVersion>,
     instance: &'a str,
     phase: InitPhase,
 ) -> InitStart<'a> {
     InitStart {
+        initialization,
         runtime: runtime.as_ref(),
         name: &spec.name,
         version: spec.version,

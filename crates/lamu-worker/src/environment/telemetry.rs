@@ -138,6 +138,7 @@ mod tests {
         let mut telemetry = Telemetry::default();
         let name = FunctionName::new("f");
         telemetry.init_begins(&InitStart {
+            initialization: lamu_model::InitializationType::OnDemand,
             runtime: None,
             name: &name,
             version: Version::Latest,

@@ -15,8 +15,9 @@ use lamu_link::{
     ManagerHandle, ManagerRequest, PlacementHandle, PlacementRequest, Reply, Start, Timings,
 };
 use lamu_model::{
-    AccountId, Digest, Epoch, FunctionName, LeaseId, LogConfig, LogFormat, LogLevel, Outcome,
-    Region, RequestId, Runtime, SandboxId, Version, VersionId, VersionSpec, WorkerId,
+    AccountId, Digest, Epoch, FunctionName, InitializationType, LeaseId, LogConfig, LogFormat,
+    LogLevel, Outcome, Region, RequestId, Runtime, SandboxId, Version, VersionId, VersionSpec,
+    WorkerId,
 };
 use lamu_sandbox::Driver;
 use lamu_store::{DirPackages, Packages};
@@ -88,6 +89,12 @@ impl Host {
 
     pub async fn boot(&self, spec: &Arc<VersionSpec>) -> Result<Booted, BootError> {
         self.worker.handle().boot(new_sandbox(), self.epoch, spec).await
+    }
+
+    /// As provisioned concurrency.
+    pub async fn provision(&self, spec: &Arc<VersionSpec>) -> Result<Booted, BootError> {
+        let initialization = InitializationType::ProvisionedConcurrency;
+        self.worker.handle().boot_as(initialization, new_sandbox(), self.epoch, spec).await
     }
 
     pub fn lease(&self, environment: &EnvironmentHandle) -> Lease {
