@@ -13,5 +13,5 @@ pub mod manager;
 pub mod placement;
 mod prng;
 
-pub use manager::{Manager, ManagerConfig};
+pub use manager::{Manager, ManagerConfig, Rate};
 pub use placement::Placement;

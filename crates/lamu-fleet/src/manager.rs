@@ -10,7 +10,8 @@
 //!                                               evicted, retired--> Draining
 //! ```
 //!
-//! `core` decides, `run` talks. Nothing is written down: after a restart the
+//! A version may have environments standing by for it at all times
+//! (`provision`). `core` decides, `run` talks. Nothing is written down: after a restart the
 //! workers report what they have.
 //!
 //! Not here: choosing a host (`placement`), concurrency limits
@@ -19,17 +20,24 @@
 mod alarm;
 mod config;
 mod core;
+mod limiter;
 mod line;
 mod making;
 mod pool;
+mod provision;
 mod retired;
 mod run;
 mod starts;
 
 #[cfg(test)]
-pub(crate) mod decisions;
+mod decisions;
+#[cfg(test)]
+pub(crate) mod desk;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod standing;
 
 pub use config::ManagerConfig;
+pub use limiter::Rate;
 pub use run::Manager;

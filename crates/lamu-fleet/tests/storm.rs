@@ -241,6 +241,75 @@ async fn a_new_manager_takes_over_while_calls_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_leaves_what_shall_stand_by_standing() {
+    let habits = Habits {
+        boot_max: Duration::from_millis(2),
+        handler_max: Duration::from_millis(1),
+        boot_fails_one_in: 20,
+        init_fails_one_in: 10,
+        dies_one_in: 20,
+        ..Habits::quick(40)
+    };
+    let (manager, _placement, workers) = fleet(&[habits.clone(), habits], |config| {
+        config.provision_pause = Duration::from_millis(1);
+        config.provision_pause_max = Duration::from_millis(8);
+        config.age_max = Duration::from_millis(40);
+        config.age_jitter = Duration::from_millis(20);
+    })
+    .await;
+    let specs: Vec<_> = (1..=4).map(spec).collect();
+    let chance = Arc::new(Chance::new(7));
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..3_000 {
+        let (manager, specs, chance) = (manager.clone(), specs.clone(), chance.clone());
+        callers.spawn(async move {
+            tokio::time::sleep(chance.up_to(Duration::from_millis(400))).await;
+            let spec = &specs[n % 4];
+            match chance.below(40) {
+                0 => manager.provision(spec, chance.below(6) as u32).await.unwrap(),
+                1 => {
+                    let after = specs[chance.below(4) as usize].id;
+                    manager.unprovision(spec.id, Some(after)).await.unwrap();
+                }
+                2..=9 => drop(for_polls(invoke(&manager, spec), chance.below(6)).await),
+                _ => drop(invoke(&manager, spec).await),
+            }
+        });
+    }
+    callers.join_all().await;
+    for spec in &specs {
+        manager.unprovision(spec.id, None).await.unwrap();
+    }
+    for spec in &specs[..2] {
+        manager.provision(spec, 5).await.unwrap();
+    }
+
+    let mut looks = 0;
+    loop {
+        let rows = manager.provisioned().await.unwrap();
+        assert_eq!(rows.len(), 2);
+        if rows.iter().all(|row| (row.allocated, row.available) == (5, 5)) {
+            break;
+        }
+        looks += 1;
+        assert!(looks < 2_000, "{rows:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(workers.iter().all(|worker| worker.shared.broken.load(Ordering::SeqCst) == 0));
+    for spec in &specs[..2] {
+        manager.unprovision(spec.id, None).await.unwrap();
+    }
+    for spec in &specs {
+        manager.retire(spec.id).await.unwrap();
+    }
+    while workers.iter().any(|worker| worker.living() > 0) {
+        looks += 1;
+        assert!(looks < 4_000, "{:?}", manager.census().await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_placement_names_first_is_adopted_first() {
     let placement = Placement::start(7);
     let worker = FakeWorker::join("w0", Habits::quick(4), &placement).await;

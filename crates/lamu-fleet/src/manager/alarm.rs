@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use lamu_model::SandboxId;
+use lamu_model::{SandboxId, VersionId};
 
 use super::line::Ticket;
 
@@ -17,6 +17,8 @@ pub(super) enum Alarm {
     Retry(SandboxId),
     /// The environment has reached its age.
     Old(SandboxId),
+    /// The version's provisioned concurrency is to be tried again.
+    Provision(VersionId),
     /// Nobody confirmed the environment's end.
     Forget(SandboxId),
 }

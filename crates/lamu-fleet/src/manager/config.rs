@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use lamu_model::Epoch;
 
+use super::limiter::Rate;
+
 #[derive(Clone, Debug)]
 pub struct ManagerConfig {
     /// This reign. Must be above that of every manager before; nanoseconds
@@ -15,11 +17,12 @@ pub struct ManagerConfig {
     pub idle_keep: Duration,
     /// No invocation begins in an environment older than this, give or take
     /// `age_jitter`: leaks of functions and stale hosts' files end with it.
+    /// Provisioned ones serve on until a fresh one stands in their place.
     pub age_max: Duration,
     /// Spread of the age, so that environments made in one burst do not all
     /// end in one.
     pub age_jitter: Duration,
-    /// Idle environments in all; the least recently used goes first. Bounds
+    /// Idle environments in all but the provisioned; the least recently used goes first. Bounds
     /// memory when no host ever reports itself full.
     pub idle_max: usize,
 
@@ -37,6 +40,23 @@ pub struct ManagerConfig {
     pub starts_max: usize,
     /// Boots in flight for one version, so that one cannot take all.
     pub starts_per_version_max: usize,
+    /// New environments of one function, made on demand. Lambda's own rate.
+    pub scaling: Rate,
+
+    /// Boots in flight for provisioned concurrency, in all and for one
+    /// version. Apart from the others, since an Init of minutes must not hold
+    /// up calls; few, since nobody waits for any single one.
+    pub provisions_max: usize,
+    pub provisions_per_version_max: usize,
+    /// Environments that one function's provisioned concurrency may be given.
+    /// Lambda's own rate.
+    pub provisioning: Rate,
+    /// Before provisioned concurrency that failed is tried again; doubles up
+    /// to the maximum, so that a function whose Init always fails is run once
+    /// a minute and no more.
+    pub provision_pause: Duration,
+    pub provision_pause_max: Duration,
+
     /// Tries for one environment, each on another host where there is one.
     pub attempts_max: u32,
     /// Before the second try; doubles with each.
@@ -44,6 +64,7 @@ pub struct ManagerConfig {
     /// A host that has not chosen by then is not there.
     pub place_wait_max: Duration,
     /// Unpacking the largest package and Init's ten seconds, with room.
+    /// Provisioned concurrency has as much more as its Init may take longer.
     pub boot_wait_max: Duration,
 
     /// How long a call waits for room on full hosts: long enough for an
@@ -80,6 +101,12 @@ impl ManagerConfig {
             patience: Duration::from_millis(3),
             starts_max: 128,
             starts_per_version_max: 64,
+            scaling: Rate { burst: 1_000, per: Duration::from_secs(10) },
+            provisions_max: 32,
+            provisions_per_version_max: 8,
+            provisioning: Rate { burst: 6_000, per: Duration::from_secs(60) },
+            provision_pause: Duration::from_secs(1),
+            provision_pause_max: Duration::from_secs(60),
             attempts_max: 3,
             retry_pause: Duration::from_millis(10),
             place_wait_max: Duration::from_secs(2),

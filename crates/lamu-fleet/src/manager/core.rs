@@ -8,24 +8,27 @@
 //! - an environment is leased to at most one, and never idle meanwhile;
 //! - it serves one version for its whole life;
 //! - nobody waits while an environment of that version is idle;
-//! - no start is begun unless more wait than are started for.
+//! - no start is begun on demand unless more wait than are started for.
 //!
 //! Not here: what is started, and what becomes of a start that fails
-//! (`making`); talking (`run`); the books (`pool`, `line`, `starts`).
+//! (`making`); what stands by whether calls come or not (`provision`); talking (`run`); the books (`pool`, `line`, `starts`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lamu_link::{
     AcquireError, Booted, EnvironmentHandle, EnvironmentReport, EnvironmentRow, EnvironmentState,
-    Start, WorkerEvent,
+    ProvisionFailure, Start, WorkerEvent,
 };
-use lamu_model::{LeaseId, SandboxId, VersionId, VersionSpec, WorkerId};
+use lamu_model::{InitializationType, LeaseId, SandboxId, VersionId, VersionSpec, WorkerId};
 
 use super::alarm::{Alarm, Alarms};
 use super::config::ManagerConfig;
+use super::limiter::Limiter;
 use super::line::{Line, Ticket, Waiter};
-use super::pool::{Environment, Pool, State};
+use super::making::Scaled;
+use super::pool::{Environment, Pool, Rest, State};
+use super::provision::Targets;
 use super::retired::Retired;
 use super::starts::Starts;
 use crate::prng::mix;
@@ -56,6 +59,7 @@ pub(super) enum Effect<W> {
     Boot {
         sandbox: SandboxId,
         spec: Arc<VersionSpec>,
+        initialization: InitializationType,
         avoid: Vec<WorkerId>,
         wished: Instant,
     },
@@ -74,7 +78,11 @@ pub(super) struct Core<W> {
     pub(super) line: Line<W>,
     pub(super) starts: Starts,
     pub(super) alarms: Alarms,
-    retired: Retired,
+    pub(super) targets: Targets,
+    /// New environments of each function, on demand and provisioned.
+    pub(super) scaling: Limiter<Scaled>,
+    pub(super) provisioning: Limiter<Scaled>,
+    pub(super) retired: Retired,
     /// The start that gets the next environment of another version.
     pub(super) claim: Option<SandboxId>,
     lease_next: u64,
@@ -87,6 +95,9 @@ impl<W> Core<W> {
         ids: impl FnMut() -> SandboxId + Send + 'static,
     ) -> Core<W> {
         Core {
+            scaling: Limiter::new(config.scaling),
+            provisioning: Limiter::new(config.provisioning),
+            targets: Targets::default(),
             config,
             ids: Box::new(ids),
             pool: Pool::default(),
@@ -115,6 +126,7 @@ impl<W> Core<W> {
                 return None;
             }
             self.end(now, sandbox, effects);
+            self.fill(now, effects);
         }
         if deadline <= now {
             effects.push(Effect::Refuse { to, why: AcquireError::Late { waited: Duration::ZERO } });
@@ -133,7 +145,8 @@ impl<W> Core<W> {
             self.alarms.set(until, Alarm::Impatient(ticket));
         }
         self.start_for(now, version, effects);
-        Some(ticket)
+        // Refused already when no more may be made for it.
+        self.line.get(ticket).map(|_| ticket)
     }
 
     /// The caller went away. Starts under way go on: they may serve the next.
@@ -153,19 +166,24 @@ impl<W> Core<W> {
         let current = self.pool.get(sandbox).map(|environment| environment.state);
         if matches!(current, Some(State::Busy { lease: Some(held), .. }) if held == lease) {
             self.settle(now, sandbox, effects);
+            self.fill(now, effects);
         }
     }
 
     pub(super) fn retire(&mut self, now: Instant, version: VersionId, effects: &mut Effects<W>) {
         self.retired.add(version);
-        for sandbox in self.pool.idle_of(version) {
+        self.give_up(now, version, effects);
+        for sandbox in self.pool.free_of(version) {
             self.end(now, sandbox, effects);
         }
     }
 
     pub(super) fn event(&mut self, now: Instant, event: WorkerEvent, effects: &mut Effects<W>) {
         match event {
-            WorkerEvent::Gone { sandbox } => self.gone(now, sandbox, effects),
+            WorkerEvent::Gone { sandbox } => {
+                self.ended_unused(now, sandbox);
+                self.gone(now, sandbox, effects);
+            }
             WorkerEvent::Idle(report) => self.free_again(now, report, effects),
             WorkerEvent::Lost { worker } => {
                 for sandbox in self.pool.on_worker(&worker) {
@@ -173,6 +191,7 @@ impl<W> Core<W> {
                 }
             }
         }
+        self.fill(now, effects);
     }
 
     /// What a worker had when this reign reached it.
@@ -187,13 +206,16 @@ impl<W> Core<W> {
             if self.pool.get(sandbox).is_some() || self.starts.get(sandbox).is_some() {
                 continue;
             }
-            let busy = report.busy;
+            let (busy, version) = (report.busy, report.spec.id);
             self.admit(now, report);
             match busy {
                 true => drop(self.pool.lend(sandbox, None)),
                 false => self.settle(now, sandbox, effects),
             }
+            self.trim(now, version, effects);
+            self.release(now, version, effects);
         }
+        self.fill(now, effects);
     }
 
     /// A host was chosen for a start.
@@ -211,15 +233,26 @@ impl<W> Core<W> {
         effects: &mut Effects<W>,
     ) {
         let Some(starting) = self.starts.remove(sandbox) else { return };
+        let version = starting.spec.id;
+        let provisioned = starting.initialization.is_provisioned();
+        // Nobody asks for it any more.
+        let leaving = provisioned && !self.targets.has(version);
         let report = EnvironmentReport {
             environment: booted.environment,
-            spec: starting.spec.clone(),
+            spec: starting.spec,
+            initialization: starting.initialization,
             busy: false,
             age: Duration::ZERO,
         };
-        self.admit(now, report).fresh = Some(booted.timings);
+        let environment = self.admit(now, report);
+        environment.fresh = Some(booted.timings);
+        environment.leaving = leaving;
         self.settle(now, sandbox, effects);
-        self.start_for(now, starting.spec.id, effects);
+        if provisioned {
+            self.provisioned(now, version, effects);
+        }
+        self.start_for(now, version, effects);
+        self.fill(now, effects);
     }
 
     /// Does what is due.
@@ -239,12 +272,20 @@ impl<W> Core<W> {
                 }
                 Alarm::Retry(sandbox) => self.retry(now, sandbox, effects),
                 Alarm::Old(sandbox) => {
-                    // A busy one ends when it comes back.
-                    let state = self.pool.get(sandbox).map(|environment| environment.state);
-                    if matches!(state, Some(State::Idle { .. })) {
-                        self.end(now, sandbox, effects);
+                    let Some(environment) = self.pool.get(sandbox) else { continue };
+                    let version = environment.spec.id;
+                    match environment.state {
+                        State::Idle { .. } => self.end(now, sandbox, effects),
+                        State::Draining { .. } => {}
+                        _ if self.is_provisioned(environment) => {
+                            self.grow_old(sandbox, version);
+                            self.trim(now, version, effects);
+                        }
+                        // A busy one ends when it comes back.
+                        _ => {}
                     }
                 }
+                Alarm::Provision(version) => self.provision_again(version),
                 Alarm::Forget(sandbox) => self.gone(now, sandbox, effects),
             }
         }
@@ -254,6 +295,7 @@ impl<W> Core<W> {
             }
             self.end(now, sandbox, effects);
         }
+        self.fill(now, effects);
     }
 
     /// When `tick` has something to do next.
@@ -270,8 +312,12 @@ impl<W> Core<W> {
     }
 
     /// What a start under way is to make.
-    pub(super) fn spec_of(&self, sandbox: SandboxId) -> Option<Arc<VersionSpec>> {
-        self.starts.get(sandbox).map(|starting| starting.spec.clone())
+    pub(super) fn start_of(
+        &self,
+        sandbox: SandboxId,
+    ) -> Option<(Arc<VersionSpec>, InitializationType)> {
+        let starting = self.starts.get(sandbox)?;
+        Some((starting.spec.clone(), starting.initialization))
     }
 
     pub(super) fn census(&self, now: Instant) -> Vec<EnvironmentRow> {
@@ -279,8 +325,9 @@ impl<W> Core<W> {
             sandbox: environment.handle.sandbox,
             worker: environment.handle.worker.clone(),
             spec: environment.spec.clone(),
+            initialization: environment.initialization,
             state: match environment.state {
-                State::Loose | State::Idle { .. } => EnvironmentState::Idle,
+                State::Loose | State::Idle { .. } | State::Standby { .. } => EnvironmentState::Idle,
                 State::Busy { .. } => EnvironmentState::Busy,
                 State::Draining { .. } => EnvironmentState::Draining,
             },
@@ -292,6 +339,7 @@ impl<W> Core<W> {
                 sandbox: *sandbox,
                 worker: starting.worker.clone()?,
                 spec: starting.spec.clone(),
+                initialization: starting.initialization,
                 state: EnvironmentState::Starting,
                 age: now.saturating_duration_since(starting.wished),
             })
@@ -306,7 +354,11 @@ impl<W> Core<W> {
     fn settle(&mut self, now: Instant, sandbox: SandboxId, effects: &mut Effects<W>) {
         let Some(environment) = self.pool.get(sandbox) else { return };
         let version = environment.spec.id;
-        if !self.is_usable(now, sandbox) || self.is_claimed(version) {
+        let provisioned = environment.initialization.is_provisioned();
+        if environment.leaving
+            || !self.is_usable(now, sandbox)
+            || (!provisioned && self.is_claimed(version))
+        {
             self.end(now, sandbox, effects);
             self.start_for(now, version, effects);
             return;
@@ -320,7 +372,13 @@ impl<W> Core<W> {
             self.end(now, sandbox, effects);
             return;
         }
-        self.pool.rest(sandbox, now);
+        if provisioned && self.targets.has(version) {
+            self.stand_by(now, sandbox);
+            self.trim(now, version, effects);
+            self.release(now, version, effects);
+            return;
+        }
+        self.pool.rest(sandbox, now, Rest::Idle);
         if self.pool.idle_count() > self.config.idle_max
             && let Some((surplus, _)) = self.pool.surplus()
         {
@@ -331,24 +389,41 @@ impl<W> Core<W> {
     fn grant(&mut self, sandbox: SandboxId, to: W, effects: &mut Effects<W>) {
         let lease = LeaseId(self.lease_next);
         self.lease_next += 1;
+        let Some(lent) = self.pool.get(sandbox) else { return };
+        let (version, initialization) = (lent.spec.id, lent.initialization);
         let Some((environment, fresh)) = self.pool.lend(sandbox, Some(lease)) else { return };
-        let start = fresh.map_or(Start::Warm, Start::Cold);
+        self.targets.served(version, initialization);
+        let start = match fresh {
+            Some(timings) if !initialization.is_provisioned() => Start::Cold(timings),
+            // Nobody waited for it.
+            _ => Start::Warm,
+        };
         effects.push(Effect::Grant { to, lease, environment, start });
     }
 
     fn is_usable(&self, now: Instant, sandbox: SandboxId) -> bool {
-        self.pool.get(sandbox).is_some_and(|e| now < e.old_at && !e.handle.is_gone())
+        self.pool
+            .get(sandbox)
+            .is_some_and(|e| !e.handle.is_gone() && (now < e.old_at || self.is_provisioned(e)))
+    }
+
+    /// Whether it is one of those that shall stand by.
+    fn is_provisioned(&self, environment: &Environment) -> bool {
+        environment.initialization.is_provisioned()
+            && !environment.leaving
+            && self.targets.has(environment.spec.id)
     }
 
     /// Whether a start that found no room for long takes this one's place.
     fn is_claimed(&mut self, version: VersionId) -> bool {
         let Some(claimant) = self.claim else { return false };
-        let claiming = self.starts.get(claimant).map(|starting| starting.spec.id);
-        if claiming == Some(version) {
+        let claiming = self.starts.get(claimant);
+        if claiming.is_some_and(|claiming| claiming.spec.id == version) {
             return false;
         }
+        let needed = claiming.is_some_and(|claiming| !self.is_spare(claiming));
         self.claim = None;
-        claiming.is_some_and(|claiming| !self.is_spare(claiming))
+        needed
     }
 
     /// Takes a new environment into the books; `settle` or `lend` is next.
@@ -360,9 +435,11 @@ impl<W> Core<W> {
         self.pool.add(Environment {
             handle: report.environment,
             spec: report.spec,
+            initialization: report.initialization,
             made,
             old_at,
             fresh: None,
+            leaving: false,
             state: State::Loose,
         })
     }
@@ -371,6 +448,7 @@ impl<W> Core<W> {
     pub(super) fn end(&mut self, now: Instant, sandbox: SandboxId, effects: &mut Effects<W>) {
         let Some(environment) = self.pool.get(sandbox) else { return };
         if environment.handle.is_gone() {
+            self.ended_unused(now, sandbox);
             self.forget(sandbox);
             return;
         }
@@ -378,6 +456,7 @@ impl<W> Core<W> {
         effects.push(Effect::Retire { worker, sandbox });
         let until = now + self.config.drain_keep;
         self.pool.drain(sandbox, until);
+        self.unstand(sandbox);
         self.alarms.set(until, Alarm::Forget(sandbox));
     }
 
@@ -391,10 +470,23 @@ impl<W> Core<W> {
         }
     }
 
+    /// One that ended by itself before any call came is a failure: its next
+    /// may do the same, and so without end.
+    fn ended_unused(&mut self, now: Instant, sandbox: SandboxId) {
+        let Some(environment) = self.pool.get(sandbox) else { return };
+        let unused = matches!(environment.state, State::Standby { .. });
+        if unused && environment.fresh.is_some() {
+            let version = environment.spec.id;
+            let what = "the environment ended before its first invocation".to_owned();
+            self.provision_failed(now, version, ProvisionFailure::Init { what });
+        }
+    }
+
     fn forget(&mut self, sandbox: SandboxId) -> Option<Environment> {
         if let State::Draining { until } = self.pool.get(sandbox)?.state {
             self.alarms.clear(until, Alarm::Forget(sandbox));
         }
+        self.unstand(sandbox);
         let environment = self.pool.remove(sandbox)?;
         self.alarms.clear(environment.old_at, Alarm::Old(sandbox));
         Some(environment)

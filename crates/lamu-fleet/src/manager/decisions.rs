@@ -1,186 +1,20 @@
 //! The core's decisions, one by one.
 //!
-//! Not here: chance (`simulation`), tasks (`tests/storm.rs`).
+//! Not here: what stands by (`standing`), chance (`simulation`), tasks
+//! (`tests/storm.rs`).
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lamu_link::{
-    AcquireError, BootError, Booted, EnvironmentHandle, EnvironmentReport, EnvironmentState,
-    PlaceError, Start, Timings, Work, WorkerEvent,
+    AcquireError, BootError, EnvironmentReport, EnvironmentState, PlaceError, Start, WorkerEvent,
 };
-use lamu_model::{
-    AccountId, Digest, Epoch, FunctionName, LeaseId, LogConfig, LogFormat, LogLevel, Region,
-    Runtime, SandboxId, Version, VersionId, VersionSpec, WorkerId,
-};
-use tokio::sync::mpsc;
+use lamu_model::{Digest, Epoch, SandboxId, WorkerId};
 use uuid::Uuid;
 
 use super::config::ManagerConfig;
-use super::core::{Core, Effect};
-use super::line::Ticket;
-
-pub(crate) fn spec(number: u128) -> Arc<VersionSpec> {
-    Arc::new(VersionSpec {
-        id: VersionId(Uuid::from_u128(number)),
-        account: AccountId::new("000000000000"),
-        region: Region::new("us-east-1"),
-        name: FunctionName::new(format!("f{number}")),
-        version: Version::Latest,
-        runtime: Runtime::new("provided.al2023"),
-        handler: "bootstrap".into(),
-        code: Digest([0; 32]),
-        layers: Vec::new(),
-        memory_mib: 128,
-        timeout_secs: 3,
-        ephemeral_mib: 512,
-        environment: BTreeMap::new(),
-        log: LogConfig {
-            format: LogFormat::Text,
-            group: String::new(),
-            application_level: LogLevel::Info,
-            system_level: LogLevel::Info,
-        },
-        tracing_active: false,
-    })
-}
-
-/// A core, its clock, and environments that live until dropped here.
-struct Desk {
-    core: Core<&'static str>,
-    now: Instant,
-    inboxes: HashMap<SandboxId, (EnvironmentHandle, mpsc::Receiver<Work>)>,
-}
-
-type Effects = Vec<Effect<&'static str>>;
-
-impl Desk {
-    fn new() -> Desk {
-        Desk::with(|_| {})
-    }
-
-    fn with(configure: impl FnOnce(&mut ManagerConfig)) -> Desk {
-        let mut config = ManagerConfig::new(Epoch(1));
-        configure(&mut config);
-        let mut next = 0;
-        let ids = move || {
-            next += 1;
-            SandboxId(Uuid::from_u128(next))
-        };
-        Desk { core: Core::new(config, ids), now: Instant::now(), inboxes: HashMap::new() }
-    }
-
-    fn acquire(&mut self, to: &'static str, version: u128) -> Effects {
-        self.queue(to, version).1
-    }
-
-    fn queue(&mut self, to: &'static str, version: u128) -> (Option<Ticket>, Effects) {
-        let mut effects = Vec::new();
-        let deadline = self.now + Duration::from_secs(10);
-        let ticket = self.core.acquire(self.now, spec(version), deadline, to, &mut effects);
-        (ticket, effects)
-    }
-
-    fn live(&mut self, sandbox: SandboxId, worker: &str) -> EnvironmentHandle {
-        let (handle, inbox) = EnvironmentHandle::new(sandbox, WorkerId::new(worker));
-        self.inboxes.insert(sandbox, (handle.clone(), inbox));
-        handle
-    }
-
-    fn boot(&mut self, sandbox: SandboxId) -> Effects {
-        let environment = self.live(sandbox, "w");
-        let timings = Timings { init: Duration::from_millis(7), ..Timings::default() };
-        let mut effects = Vec::new();
-        self.core.booted(self.now, sandbox, Booted { environment, timings }, &mut effects);
-        effects
-    }
-
-    fn fail(&mut self, sandbox: SandboxId, error: BootError) -> Effects {
-        let mut effects = Vec::new();
-        self.core.placed(sandbox, WorkerId::new("w"));
-        self.core.boot_failed(self.now, sandbox, error, &mut effects);
-        effects
-    }
-
-    fn full(&mut self, sandbox: SandboxId) -> Effects {
-        let mut effects = Vec::new();
-        self.core.unplaced(self.now, sandbox, PlaceError::Full, &mut effects);
-        effects
-    }
-
-    fn give_back(&mut self, (lease, sandbox): (LeaseId, SandboxId)) -> Effects {
-        let mut effects = Vec::new();
-        self.core.returned(self.now, lease, sandbox, &mut effects);
-        effects
-    }
-
-    fn event(&mut self, event: WorkerEvent) -> Effects {
-        let mut effects = Vec::new();
-        self.core.event(self.now, event, &mut effects);
-        effects
-    }
-
-    fn retire(&mut self, version: u128) -> Effects {
-        let mut effects = Vec::new();
-        self.core.retire(self.now, spec(version).id, &mut effects);
-        effects
-    }
-
-    fn after(&mut self, pause: Duration) -> Effects {
-        self.now += pause;
-        let mut effects = Vec::new();
-        self.core.tick(self.now, &mut effects);
-        effects
-    }
-
-    /// One warm environment of the version, just given back.
-    fn warm(&mut self, version: u128) -> SandboxId {
-        let sandbox = booting(&self.acquire("warm-up", version))[0];
-        let lease = granted(&self.boot(sandbox), "warm-up").0;
-        assert!(self.give_back(lease).is_empty());
-        sandbox
-    }
-
-    fn report(&mut self, number: u128, version: u128, busy: bool) -> EnvironmentReport {
-        let environment = self.live(SandboxId(Uuid::from_u128(number)), "w");
-        EnvironmentReport { environment, spec: spec(version), busy, age: Duration::ZERO }
-    }
-}
-
-fn booting(effects: &Effects) -> Vec<SandboxId> {
-    let boots = effects.iter().filter_map(|effect| match effect {
-        Effect::Boot { sandbox, .. } => Some(*sandbox),
-        _ => None,
-    });
-    boots.collect()
-}
-
-fn ended(effects: &Effects) -> Vec<SandboxId> {
-    let ends = effects.iter().filter_map(|effect| match effect {
-        Effect::Retire { sandbox, .. } => Some(*sandbox),
-        _ => None,
-    });
-    ends.collect()
-}
-
-fn granted(effects: &Effects, caller: &str) -> ((LeaseId, SandboxId), Start) {
-    let grant = effects.iter().find_map(|effect| match effect {
-        Effect::Grant { to, lease, environment, start } if *to == caller => {
-            Some(((*lease, environment.sandbox), *start))
-        }
-        _ => None,
-    });
-    grant.unwrap_or_else(|| panic!("{caller} was granted nothing: {effects:?}"))
-}
-
-fn refused(effects: &Effects) -> Vec<(&'static str, &AcquireError)> {
-    let refusals = effects.iter().filter_map(|effect| match effect {
-        Effect::Refuse { to, why } => Some((*to, why)),
-        _ => None,
-    });
-    refusals.collect()
-}
+use super::core::Effect;
+use super::desk::{Desk, booting, ended, granted, refused, spec};
+use super::limiter::Rate;
 
 #[test]
 fn the_first_lease_of_an_environment_is_cold_and_the_next_is_warm() {
@@ -616,4 +450,28 @@ fn the_census_tells_every_state() {
     assert_eq!(state(drained), EnvironmentState::Draining);
     assert_eq!(state(starting), EnvironmentState::Starting);
     assert!(census.iter().all(|row| row.age == Duration::from_secs(5)));
+}
+
+#[test]
+fn a_function_scales_no_faster_than_it_may_and_warm_calls_are_not_counted() {
+    let rate = Rate { burst: 2, per: Duration::from_secs(2) };
+    let mut desk = Desk::with(|config| config.scaling = rate);
+    let first = booting(&desk.acquire("a", 1))[0];
+    let second = booting(&desk.acquire("b", 1))[0];
+
+    let effects = desk.acquire("c", 1);
+    assert!(
+        matches!(refused(&effects)[..], [("c", AcquireError::ScalingRate { retry_after })]
+            if *retry_after == Duration::from_secs(1)),
+        "the latest is refused, those before it wait: {effects:?}"
+    );
+    assert_eq!(booting(&desk.acquire("other", 2)).len(), 1, "another function has its own");
+
+    let lease = granted(&desk.boot(first), "a").0;
+    granted(&desk.boot(second), "b");
+    desk.give_back(lease);
+    granted(&desk.acquire("d", 1), "d");
+    desk.now += Duration::from_secs(1);
+    assert_eq!(booting(&desk.acquire("e", 1)).len(), 1, "one more a second");
+    assert_eq!(refused(&desk.acquire("f", 1)).len(), 1);
 }

@@ -67,6 +67,13 @@ impl<W> Line<W> {
         Some(Ticket { version, number })
     }
 
+    /// The latest comer for whom one would have to be made.
+    pub(super) fn last_impatient(&self, version: VersionId) -> Option<Ticket> {
+        let mut waiters = self.queues.get(&version)?.waiters.iter().rev();
+        let number = *waiters.find(|(_, waiter)| waiter.patient_until.is_none())?.0;
+        Some(Ticket { version, number })
+    }
+
     pub(super) fn get(&self, ticket: Ticket) -> Option<&Waiter<W>> {
         self.queues.get(&ticket.version)?.waiters.get(&ticket.number)
     }

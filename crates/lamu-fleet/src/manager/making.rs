@@ -1,6 +1,7 @@
 //! What the core starts, and what becomes of a start that fails.
 //!
-//! - No more is under way than waits, within the bounds, in turn over versions.
+//! - No more is under way than waits, within the bounds, in turn over versions,
+//!   and no faster than a function may scale.
 //! - A host that failed a boot is avoided by the next try.
 //! - Where no host has room, something idle goes; where nothing is idle, a
 //!   start that waited long gets the next environment that comes back.
@@ -10,10 +11,13 @@
 use std::time::Instant;
 
 use lamu_link::{AcquireError, BootError, PlaceError};
-use lamu_model::{SandboxId, VersionId};
+use lamu_model::{
+    AccountId, FunctionName, InitializationType, Region, SandboxId, VersionId, VersionSpec,
+};
 
 use super::alarm::Alarm;
 use super::core::{Core, Effect, Effects};
+use super::provision::failure_of;
 use super::starts::{RoomWait, Starting};
 
 /// Whom a failed start concerns.
@@ -25,6 +29,21 @@ enum Blame {
     OneWaiter,
     /// Those that waited for room as long as one may.
     WaitedForRoom,
+}
+
+/// What scales at a rate: a function with all its versions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Scaled {
+    account: AccountId,
+    region: Region,
+    name: FunctionName,
+}
+
+impl Scaled {
+    pub(super) fn of(spec: &VersionSpec) -> Scaled {
+        let (account, region, name) = (&spec.account, &spec.region, &spec.name);
+        Scaled { account: account.clone(), region: region.clone(), name: name.clone() }
+    }
 }
 
 impl<W> Core<W> {
@@ -81,9 +100,13 @@ impl<W> Core<W> {
         waiting.saturating_sub(self.starts.of(version))
     }
 
-    /// Whether a start is one too many by now.
-    pub(super) fn is_spare(&self, version: VersionId) -> bool {
-        self.starts.of(version) > self.line.len(version)
+    /// Whether a start under way is one too many by now.
+    pub(super) fn is_spare(&self, starting: &Starting) -> bool {
+        let version = starting.spec.id;
+        match starting.initialization {
+            InitializationType::OnDemand => self.starts.of(version) > self.line.len(version),
+            InitializationType::ProvisionedConcurrency => self.is_provision_spare(version),
+        }
     }
 
     fn may_start(&self, version: VersionId) -> bool {
@@ -109,37 +132,40 @@ impl<W> Core<W> {
         }
     }
 
-    /// Every new start passes here, so this is where a rate per function has
-    /// its place.
+    /// Every new start on demand passes here. One that comes too fast is refused
+    /// at the expense of the latest comer.
     fn start_one(&mut self, now: Instant, version: VersionId, effects: &mut Effects<W>) {
         if !self.may_start(version) {
             return;
         }
         let first = self.line.first(version).and_then(|ticket| self.line.get(ticket));
         let Some(first) = first else { return };
-        let starting = Starting {
-            spec: first.spec.clone(),
-            wished: now,
-            failures: 0,
-            avoid: Vec::new(),
-            worker: None,
-            retry_at: None,
-            room: None,
-        };
-        self.begin(starting, effects);
+        let spec = first.spec.clone();
+        if let Err(retry_after) = self.scaling.take(now, Scaled::of(&spec)) {
+            let last = self.line.last_impatient(version);
+            if let Some(waiter) = last.and_then(|ticket| self.leave_line(ticket)) {
+                let why = AcquireError::ScalingRate { retry_after };
+                effects.push(Effect::Refuse { to: waiter.to, why });
+            }
+            return;
+        }
+        self.begin(Starting::new(spec, InitializationType::OnDemand, now), effects);
     }
 
-    fn begin(&mut self, starting: Starting, effects: &mut Effects<W>) {
-        let version = starting.spec.id;
-        debug_assert!(self.starts.of(version) < self.line.len(version), "nobody needs it");
+    pub(super) fn begin(&mut self, starting: Starting, effects: &mut Effects<W>) {
         let sandbox = (self.ids)();
         effects.push(Effect::Boot {
             sandbox,
             spec: starting.spec.clone(),
+            initialization: starting.initialization,
             avoid: starting.avoid.clone(),
             wished: starting.wished,
         });
         self.starts.add(sandbox, starting);
+        debug_assert!(
+            self.starts.get(sandbox).is_some_and(|starting| !self.is_spare(starting)),
+            "nobody needs it"
+        );
     }
 
     pub(super) fn retry_at(&mut self, at: Instant, sandbox: SandboxId) {
@@ -154,7 +180,11 @@ impl<W> Core<W> {
         let Some(mut starting) = self.starts.remove(sandbox) else { return };
         let version = starting.spec.id;
         // Not itself counted any more.
-        if self.starts.of(version) < self.line.len(version) {
+        let needed = match starting.initialization {
+            InitializationType::OnDemand => self.starts.of(version) < self.line.len(version),
+            InitializationType::ProvisionedConcurrency => self.is_provision_needed(version),
+        };
+        if needed {
             starting.retry_at = None;
             let claims = self.claim == Some(sandbox);
             self.begin_again(starting, claims, effects);
@@ -179,7 +209,6 @@ impl<W> Core<W> {
         effects: &mut Effects<W>,
     ) {
         let Some(starting) = self.starts.get_mut(sandbox) else { return };
-        let version = starting.spec.id;
         let room = starting.room.get_or_insert_with(|| RoomWait {
             since: now,
             looks: 0,
@@ -191,7 +220,8 @@ impl<W> Core<W> {
         let (since, looks) = (room.since, room.looks);
         let may_evict = room.error == PlaceError::Full
             && room.evicted.is_none_or(|at| now >= at + self.config.evict_pause);
-        if now >= since + self.config.room_wait_max || self.is_spare(version) {
+        let spare = self.starts.get(sandbox).is_some_and(|starting| self.is_spare(starting));
+        if now >= since + self.config.room_wait_max || spare {
             let why = AcquireError::Place(self.room_error(sandbox));
             self.fail(now, sandbox, Blame::WaitedForRoom, why, effects);
             return;
@@ -231,6 +261,13 @@ impl<W> Core<W> {
     ) {
         let Some(starting) = self.starts.remove(sandbox) else { return };
         let version = starting.spec.id;
+        if starting.initialization.is_provisioned() {
+            // Nobody waits for this one.
+            self.provision_failed(now, version, failure_of(&why));
+            self.want_provisioned(version);
+            self.fill(now, effects);
+            return;
+        }
         let waits_since = match blame {
             Blame::WaitedForRoom => now.checked_sub(self.config.room_wait_max),
             Blame::Version | Blame::OneWaiter => Some(now),

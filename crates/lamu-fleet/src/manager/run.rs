@@ -8,13 +8,13 @@ use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lamu_link::{
     AcquireError, BootError, Booted, EnvironmentReport, Lease, ManagerHandle, ManagerRequest,
     PlaceError, Placed, PlacementHandle, WorkerEvent, WorkerHandle,
 };
-use lamu_model::{LeaseId, SandboxId, WorkerId};
+use lamu_model::{INIT_SECS_MAX, InitializationType, LeaseId, SandboxId, VersionSpec, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
@@ -71,7 +71,7 @@ struct Bound {
     sandbox: SandboxId,
     placed: Placed,
     /// From the wish to the host chosen.
-    placed_after: std::time::Duration,
+    placed_after: Duration,
 }
 
 /// A finished talk.
@@ -196,6 +196,17 @@ impl Manager {
             ManagerRequest::Retire { version } => {
                 self.core.retire(now, version, &mut self.effects);
             }
+            ManagerRequest::Provision { spec, count } => {
+                debug!(function = %spec.name, version = %spec.version, count, "to stand by");
+                self.core.provision(now, spec, count as usize, &mut self.effects);
+            }
+            ManagerRequest::Unprovision { version, after } => {
+                self.core.unprovision(now, version, after, &mut self.effects);
+            }
+            ManagerRequest::Provisioned { reply } => {
+                // Who asked may have gone.
+                let _ = reply.send(self.core.provisioned_rows());
+            }
             ManagerRequest::Event(event) => {
                 if let WorkerEvent::Lost { worker } = &event {
                     info!(%worker, "a worker is lost");
@@ -276,7 +287,8 @@ impl Manager {
                 Effect::Refuse { to, why } => {
                     let _ = to.send(Err(why));
                 }
-                Effect::Boot { sandbox, spec, avoid, wished } => {
+                Effect::Boot { sandbox, spec, initialization, avoid, wished } => {
+                    debug!(%sandbox, function = %spec.name, cause = initialization.as_str(), "to make");
                     let placement = self.placement.clone();
                     let wait = self.config.place_wait_max;
                     self.steps.spawn(async move {
@@ -352,10 +364,11 @@ impl Manager {
 
     fn send_boot(&mut self, bound: Bound) {
         let Bound { sandbox, placed: Placed { worker, reservation }, placed_after } = bound;
-        let Some(spec) = self.core.spec_of(sandbox) else { return };
-        let (epoch, wait) = (self.config.epoch, self.config.boot_wait_max);
+        let Some((spec, initialization)) = self.core.start_of(sandbox) else { return };
+        let (epoch, wait) = (self.config.epoch, self.boot_wait_max(&spec, initialization));
         self.steps.spawn(async move {
-            let booting = timeout(wait, worker.boot(sandbox, epoch, &spec)).await;
+            let booting = worker.boot_as(initialization, sandbox, epoch, &spec);
+            let booting = timeout(wait, booting).await;
             let mut result = booting.unwrap_or(Err(BootError::Silent { waited: wait }));
             if let Ok(booted) = &mut result {
                 booted.timings.placed = placed_after;
@@ -363,6 +376,14 @@ impl Manager {
             drop(reservation);
             Step::Booted { sandbox, worker: worker.id, result }
         });
+    }
+}
+
+impl Manager {
+    /// As much longer as Init may take.
+    fn boot_wait_max(&self, spec: &VersionSpec, initialization: InitializationType) -> Duration {
+        let init_secs_max = initialization.init_secs_max(spec.timeout_secs);
+        self.config.boot_wait_max + Duration::from_secs(init_secs_max - INIT_SECS_MAX)
     }
 }
 

@@ -11,13 +11,16 @@ use lamu_link::{
     AcquireError, BootError, Booted, EnvironmentHandle, EnvironmentReport, PlaceError, Start,
     Timings, Work, WorkerEvent,
 };
-use lamu_model::{Digest, Epoch, LeaseId, SandboxId, VersionId, VersionSpec, WorkerId};
+use lamu_model::{
+    Digest, Epoch, InitializationType, LeaseId, SandboxId, VersionId, VersionSpec, WorkerId,
+};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::config::ManagerConfig;
 use super::core::{Core, Effect};
-use super::decisions::spec;
+use super::desk::spec;
+use super::limiter::Rate;
 use super::line::Ticket;
 use super::pool::State;
 use crate::prng::SplitMix;
@@ -40,7 +43,9 @@ struct World {
     leases: BTreeMap<LeaseId, SandboxId>,
     leased_before: HashSet<LeaseId>,
     booted_before: HashSet<SandboxId>,
-    booting: BTreeMap<SandboxId, Arc<VersionSpec>>,
+    booting: BTreeMap<SandboxId, (Arc<VersionSpec>, InitializationType)>,
+    /// How many of each version shall stand by.
+    provisioned: BTreeMap<VersionId, usize>,
     waiting: BTreeMap<Caller, (Ticket, VersionId, Instant)>,
     /// Who is asking in this very step.
     asking: Option<(Caller, VersionId)>,
@@ -62,11 +67,18 @@ struct Tally {
     cancelled: usize,
     stale_returns: usize,
     adopted: usize,
+    too_fast: usize,
+    asked_to_stand: usize,
+    stood: usize,
+    stood_and_served: usize,
+    shifted: usize,
+    init_failed: usize,
 }
 
 struct Living {
     handle: EnvironmentHandle,
     spec: Arc<VersionSpec>,
+    initialization: InitializationType,
     /// Dropping it makes the environment gone.
     inbox: Option<mpsc::Receiver<Work>>,
     used: bool,
@@ -81,6 +93,7 @@ fn thousands_of_random_steps_keep_every_promise() {
             world.step();
             world.check();
         }
+        world.calm_down();
         world.drain();
         tally.add(&world.tally);
     }
@@ -102,6 +115,12 @@ impl World {
             room_wait_max: Duration::from_millis(60),
             room_claim_after: Duration::from_millis(30),
             drain_keep: Duration::from_millis(500),
+            scaling: Rate { burst: 3, per: Duration::from_millis(100) },
+            provisions_max: 4,
+            provisions_per_version_max: 2,
+            provisioning: Rate { burst: 20, per: Duration::from_millis(50) },
+            provision_pause: Duration::from_millis(20),
+            provision_pause_max: Duration::from_millis(200),
             ..ManagerConfig::new(Epoch(seed))
         };
         let mut next = 0;
@@ -121,6 +140,7 @@ impl World {
             leased_before: HashSet::new(),
             booted_before: HashSet::new(),
             booting: BTreeMap::new(),
+            provisioned: BTreeMap::new(),
             waiting: BTreeMap::new(),
             asking: None,
             retired: HashSet::new(),
@@ -132,7 +152,8 @@ impl World {
     fn step(&mut self) {
         self.now += Duration::from_micros(self.chance.below(2_000) as u64);
         match self.chance.below(100) {
-            0..=34 => self.acquire(),
+            0..=31 => self.acquire(),
+            32..=34 => self.provision(),
             35..=54 => self.give_back(),
             55..=59 => self.cancel(),
             60..=79 => self.finish_boot(),
@@ -149,6 +170,7 @@ impl World {
         let mut effects = Vec::new();
         self.core.tick(self.now, &mut effects);
         self.apply(effects);
+        self.note_provisioned();
     }
 
     fn acquire(&mut self) {
@@ -189,8 +211,8 @@ impl World {
     }
 
     fn finish_boot(&mut self) {
-        let Some((&sandbox, spec)) = pick(&mut self.chance, &self.booting) else { return };
-        let spec = spec.clone();
+        let Some((&sandbox, begun)) = pick(&mut self.chance, &self.booting) else { return };
+        let (spec, initialization) = begun.clone();
         self.booting.remove(&sandbox);
         let mut effects = Vec::new();
         let full = self.environments.len() >= self.places;
@@ -214,12 +236,17 @@ impl World {
                 let error = BootError::Sandbox { what: "chance".into() };
                 self.core.boot_failed(self.now, sandbox, error, &mut effects);
             }
+            5..=7 if initialization.is_provisioned() => {
+                let error = BootError::InitFailed { what: "chance".into() };
+                self.core.boot_failed(self.now, sandbox, error, &mut effects);
+                self.tally.init_failed += 1;
+            }
             4 => {
                 let error = BootError::NoRoom { what: "chance".into() };
                 self.core.boot_failed(self.now, sandbox, error, &mut effects);
             }
             _ => {
-                let environment = self.live(sandbox, worker, spec);
+                let environment = self.live(sandbox, worker, spec, initialization);
                 let booted = Booted { environment, timings: Timings::default() };
                 self.core.booted(self.now, sandbox, booted, &mut effects);
             }
@@ -232,9 +259,17 @@ impl World {
         sandbox: SandboxId,
         worker: WorkerId,
         spec: Arc<VersionSpec>,
+        initialization: InitializationType,
     ) -> EnvironmentHandle {
         let (handle, inbox) = EnvironmentHandle::new(sandbox, worker);
-        let living = Living { handle: handle.clone(), spec, inbox: Some(inbox), used: false };
+        let living = Living {
+            handle: handle.clone(),
+            spec,
+            initialization,
+            inbox: Some(inbox),
+            used: false,
+        };
+        self.tally.stood += usize::from(initialization.is_provisioned());
         self.environments.insert(sandbox, living);
         handle
     }
@@ -277,6 +312,7 @@ impl World {
         // One version at most, so that the others stay what they are.
         let version = spec(1).id;
         let mut effects = Vec::new();
+        self.provisioned.remove(&version);
         self.core.retire(self.now, version, &mut effects);
         self.retired.insert(version);
         self.apply(effects);
@@ -299,7 +335,11 @@ impl World {
             let sandbox = SandboxId(Uuid::from_u64_pair(u64::MAX, self.chance.next()));
             let spec = spec(self.chance.below(VERSIONS as usize) as u128 + 1);
             let worker = worker(self.chance.below(HOSTS as usize));
-            let environment = self.live(sandbox, worker, spec);
+            let initialization = match self.chance.below(3) {
+                0 => InitializationType::ProvisionedConcurrency,
+                _ => InitializationType::OnDemand,
+            };
+            let environment = self.live(sandbox, worker, spec, initialization);
             self.environments.get_mut(&sandbox).unwrap().used = true;
             drop(environment);
         }
@@ -359,7 +399,9 @@ impl World {
                             self.tally.cold += 1;
                         }
                         Start::Warm => {
-                            assert!(living.used, "warm before its first invocation");
+                            let ahead = living.initialization.is_provisioned();
+                            assert!(living.used || ahead, "warm before its first invocation");
+                            self.tally.stood_and_served += usize::from(ahead);
                             self.tally.warm += 1;
                         }
                     }
@@ -373,20 +415,25 @@ impl World {
                         AcquireError::Place(_) => self.tally.no_room += 1,
                         AcquireError::Boot(_) => self.tally.boot_errors += 1,
                         AcquireError::Crowded => self.tally.crowded += 1,
+                        AcquireError::ScalingRate { retry_after } => {
+                            assert!(!retry_after.is_zero());
+                            self.tally.too_fast += 1;
+                        }
                         AcquireError::ManagerGone => panic!("it is here"),
                     }
                 }
-                Effect::Boot { sandbox, spec, avoid, .. } => {
+                Effect::Boot { sandbox, spec, initialization, avoid, .. } => {
                     assert!(self.booted_before.insert(sandbox), "a sandbox id came twice");
                     assert!(avoid.len() <= HOSTS as usize);
                     // That someone needs it, the core asserts when it begins.
-                    self.booting.insert(sandbox, spec);
+                    self.booting.insert(sandbox, (spec, initialization));
                 }
                 Effect::Retire { sandbox, .. } => {
                     let leased = self.leases.values().any(|held| *held == sandbox);
                     assert!(!leased, "a leased environment was told to end");
                     self.ending.insert(sandbox);
                     self.tally.evicted_or_ended += 1;
+                    self.must_be_spare(sandbox);
                 }
             }
         }
@@ -430,7 +477,7 @@ impl World {
         let mut patient = 0;
         self.core.line.versions().for_each(|version| patient += self.core.line.patient(version));
         let retries = self.core.starts.iter().filter(|(_, s)| s.retry_at.is_some()).count();
-        assert_eq!(self.core.starts.total(), self.booting.len() + retries);
+        assert_eq!(self.core.starts.iter().count(), self.booting.len() + retries);
         let mut leased = HashMap::new();
         let (mut known, mut draining) = (0, 0);
         for environment in self.core.pool.iter() {
@@ -444,14 +491,105 @@ impl World {
                     assert!(!self.retired.contains(&environment.spec.id), "a retired one rests");
                     assert!(self.now < environment.old_at, "too old to rest");
                 }
+                State::Standby { .. } => {
+                    let shall = self.provisioned.get(&environment.spec.id);
+                    assert!(shall.is_some_and(|count| *count > 0), "it stands by for nobody");
+                }
                 State::Busy { lease: None, .. } | State::Loose => {}
             }
         }
         for (lease, sandbox) in &leased {
             assert_eq!(self.leases.get(lease), Some(sandbox), "a lease nobody holds");
         }
-        let alarms = self.waiting.len() + patient + retries + known + draining;
+        let tries = self.core.check_targets();
+        let alarms = self.waiting.len() + patient + retries + known + draining + tries;
         assert_eq!(self.core.alarms.len(), alarms, "an alarm is left over, or missing");
+    }
+
+    fn provision(&mut self) {
+        let version = self.chance.below(VERSIONS as usize) as u128 + 1;
+        let other = self.chance.below(VERSIONS as usize) as u128 + 1;
+        let mut effects = Vec::new();
+        let (spec, id) = (spec(version), spec(version).id);
+        match self.chance.below(5) {
+            0 => {
+                self.core.unprovision(self.now, id, None, &mut effects);
+                self.note_provisioned();
+            }
+            1 => {
+                let after = super::desk::spec(other).id;
+                self.core.unprovision(self.now, id, Some(after), &mut effects);
+                self.tally.shifted += 1;
+                self.note_provisioned();
+            }
+            _ => {
+                let count = self.chance.below(4);
+                self.core.provision(self.now, spec, count, &mut effects);
+                self.tally.asked_to_stand += 1;
+                self.note_provisioned();
+            }
+        }
+        self.apply(effects);
+    }
+
+    /// What shall stand by now, in the core's own words; versions on their way
+    /// out count as long as they are there.
+    fn note_provisioned(&mut self) {
+        let rows = self.core.provisioned_rows().into_iter();
+        self.provisioned = rows.map(|row| (row.spec.id, row.requested as usize)).collect();
+    }
+
+    /// One that stands by may only be told to end when enough are left.
+    fn must_be_spare(&self, sandbox: SandboxId) {
+        let Some(ended) = self.environments.get(&sandbox) else { return };
+        if !ended.initialization.is_provisioned() {
+            return;
+        }
+        let rows = self.core.provisioned_rows();
+        let row = rows.iter().find(|row| row.spec.id == ended.spec.id);
+        let Some(row) = row else { return };
+        assert!(
+            self.core.pool.standing(ended.spec.id) >= row.requested as usize,
+            "one that is needed was told to end"
+        );
+    }
+
+    /// No more calls and no more failures: whatever shall stand by does.
+    fn calm_down(&mut self) {
+        self.places = 200;
+        for _ in 0..5_000 {
+            self.now += Duration::from_millis(1);
+            self.give_back();
+            while let Some((&sandbox, begun)) = self.booting.iter().next() {
+                let (spec, initialization) = begun.clone();
+                self.booting.remove(&sandbox);
+                let environment = self.live(sandbox, worker(0), spec, initialization);
+                let booted = Booted { environment, timings: Timings::default() };
+                let mut effects = Vec::new();
+                self.core.booted(self.now, sandbox, booted, &mut effects);
+                self.apply(effects);
+            }
+            while !self.ending.is_empty() {
+                self.confirm_end();
+            }
+            let mut effects = Vec::new();
+            self.core.tick(self.now, &mut effects);
+            self.apply(effects);
+            self.note_provisioned();
+            self.check();
+        }
+        for row in self.core.provisioned_rows() {
+            assert_eq!(row.allocated, row.requested, "it never came to stand: {row:?}");
+            assert!(!row.leaving, "its successor is complete");
+            assert_eq!(row.failure, None);
+        }
+        let versions: Vec<_> = self.provisioned.keys().copied().collect();
+        for version in versions {
+            let mut effects = Vec::new();
+            self.core.unprovision(self.now, version, None, &mut effects);
+            self.note_provisioned();
+            self.apply(effects);
+        }
     }
 
     /// Everybody finishes; nothing may be left.
@@ -495,7 +633,7 @@ impl World {
 }
 
 impl Tally {
-    fn rows(&self) -> [(&'static str, usize); 10] {
+    fn rows(&self) -> [(&'static str, usize); 16] {
         [
             ("cold starts", self.cold),
             ("warm starts", self.warm),
@@ -507,6 +645,12 @@ impl Tally {
             ("cancellations", self.cancelled),
             ("stale returns", self.stale_returns),
             ("adoptions", self.adopted),
+            ("functions that scale too fast", self.too_fast),
+            ("wishes for provisioned concurrency", self.asked_to_stand),
+            ("provisioned environments", self.stood),
+            ("calls served by them", self.stood_and_served),
+            ("successions", self.shifted),
+            ("failed Inits", self.init_failed),
         ]
     }
 
@@ -521,6 +665,12 @@ impl Tally {
         self.cancelled += other.cancelled;
         self.stale_returns += other.stale_returns;
         self.adopted += other.adopted;
+        self.too_fast += other.too_fast;
+        self.asked_to_stand += other.asked_to_stand;
+        self.stood += other.stood;
+        self.stood_and_served += other.stood_and_served;
+        self.shifted += other.shifted;
+        self.init_failed += other.init_failed;
     }
 }
 
@@ -528,6 +678,7 @@ fn report(living: &Living, busy: bool) -> EnvironmentReport {
     EnvironmentReport {
         environment: living.handle.clone(),
         spec: living.spec.clone(),
+        initialization: living.initialization,
         busy,
         age: Duration::ZERO,
     }

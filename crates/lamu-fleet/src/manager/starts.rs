@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lamu_link::PlaceError;
-use lamu_model::{SandboxId, VersionId, VersionSpec, WorkerId};
+use lamu_model::{InitializationType, SandboxId, VersionId, VersionSpec, WorkerId};
 
 use crate::prng::IdMap;
 
@@ -16,6 +16,7 @@ use crate::prng::IdMap;
 #[derive(Debug)]
 pub(super) struct Starting {
     pub spec: Arc<VersionSpec>,
+    pub initialization: InitializationType,
     pub wished: Instant,
     /// Boots that failed before this one.
     pub failures: u32,
@@ -25,6 +26,25 @@ pub(super) struct Starting {
     /// Set while it waits for its next try.
     pub retry_at: Option<Instant>,
     pub room: Option<RoomWait>,
+}
+
+impl Starting {
+    pub(super) fn new(
+        spec: Arc<VersionSpec>,
+        initialization: InitializationType,
+        wished: Instant,
+    ) -> Starting {
+        Starting {
+            spec,
+            initialization,
+            wished,
+            failures: 0,
+            avoid: Vec::new(),
+            worker: None,
+            retry_at: None,
+            room: None,
+        }
+    }
 }
 
 /// No host had room.
@@ -40,7 +60,10 @@ pub(super) struct RoomWait {
 #[derive(Debug, Default)]
 pub(super) struct Starts {
     running: IdMap<SandboxId, Starting>,
+    /// Those made on demand, and those for provisioned concurrency.
     per_version: IdMap<VersionId, usize>,
+    provisioned: IdMap<VersionId, usize>,
+    provisioned_total: usize,
     /// Versions for which more should be started, each once, in their turn.
     /// Empty but while `starts_max` are under way.
     wanting: VecDeque<VersionId>,
@@ -49,7 +72,13 @@ pub(super) struct Starts {
 
 impl Starts {
     pub(super) fn add(&mut self, sandbox: SandboxId, starting: Starting) {
-        *self.per_version.entry(starting.spec.id).or_default() += 1;
+        let version = starting.spec.id;
+        if starting.initialization.is_provisioned() {
+            self.provisioned_total += 1;
+            *self.provisioned.entry(version).or_default() += 1;
+        } else {
+            *self.per_version.entry(version).or_default() += 1;
+        }
         self.running.insert(sandbox, starting);
     }
 
@@ -63,17 +92,32 @@ impl Starts {
 
     pub(super) fn remove(&mut self, sandbox: SandboxId) -> Option<Starting> {
         let starting = self.running.remove(&sandbox)?;
-        if let Some(count) = self.per_version.get_mut(&starting.spec.id) {
+        let counts = if starting.initialization.is_provisioned() {
+            self.provisioned_total -= 1;
+            &mut self.provisioned
+        } else {
+            &mut self.per_version
+        };
+        if let Some(count) = counts.get_mut(&starting.spec.id) {
             *count -= 1;
             if *count == 0 {
-                self.per_version.remove(&starting.spec.id);
+                counts.remove(&starting.spec.id);
             }
         }
         Some(starting)
     }
 
+    /// Made on demand.
     pub(super) fn total(&self) -> usize {
-        self.running.len()
+        self.running.len() - self.provisioned_total
+    }
+
+    pub(super) fn provisioned_total(&self) -> usize {
+        self.provisioned_total
+    }
+
+    pub(super) fn provisioned_of(&self, version: VersionId) -> usize {
+        self.provisioned.get(&version).copied().unwrap_or(0)
     }
 
     pub(super) fn of(&self, version: VersionId) -> usize {
@@ -107,8 +151,10 @@ impl Starts {
 
     #[cfg(test)]
     pub(super) fn check(&self) {
-        assert_eq!(self.per_version.values().sum::<usize>(), self.running.len());
+        assert_eq!(self.per_version.values().sum::<usize>(), self.total());
+        assert_eq!(self.provisioned.values().sum::<usize>(), self.provisioned_total);
         assert!(self.per_version.values().all(|count| *count > 0));
+        assert!(self.provisioned.values().all(|count| *count > 0));
         assert_eq!(self.wanting.len(), self.wanted.len());
     }
 

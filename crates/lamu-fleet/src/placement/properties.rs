@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Placement;
 use super::core::Core;
-use crate::manager::decisions::spec;
+use crate::manager::desk::spec;
 use crate::prng::SplitMix;
 
 struct Fleet {

@@ -17,8 +17,9 @@ use lamu_link::{
     WorkerRequest,
 };
 use lamu_model::{
-    AccountId, Arn, Digest, Epoch, FunctionName, LogConfig, LogFormat, LogLevel, Outcome, Region,
-    RequestId, Runtime, SandboxId, Version, VersionId, VersionSpec, WorkerId,
+    AccountId, Arn, Digest, Epoch, FunctionName, InitializationType, LogConfig, LogFormat,
+    LogLevel, Outcome, Region, RequestId, Runtime, SandboxId, Version, VersionId, VersionSpec,
+    WorkerId,
 };
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -32,6 +33,8 @@ pub struct Habits {
     pub end_max: Duration,
     /// One boot in so many fails; 0 for none.
     pub boot_fails_one_in: u64,
+    /// Init of one provisioned environment in so many fails; 0 for none.
+    pub init_fails_one_in: u64,
     /// One environment in so many dies at an invocation; 0 for none.
     pub dies_one_in: u64,
 }
@@ -44,6 +47,7 @@ impl Habits {
             handler_max: Duration::ZERO,
             end_max: Duration::ZERO,
             boot_fails_one_in: 0,
+            init_fails_one_in: 0,
             dies_one_in: 0,
         }
     }
@@ -126,7 +130,7 @@ impl FakeWorker {
 async fn serve(shared: Arc<Shared>, mut inbox: mpsc::Receiver<WorkerRequest>) {
     while let Some(request) = inbox.recv().await {
         match request {
-            WorkerRequest::Boot { sandbox, epoch, spec, mut reply } => {
+            WorkerRequest::Boot { sandbox, epoch, spec, initialization, mut reply } => {
                 if epoch < shared.reign.lock().unwrap().0 {
                     let _ = reply.send(Err(BootError::Fenced));
                     continue;
@@ -152,7 +156,14 @@ async fn serve(shared: Arc<Shared>, mut inbox: mpsc::Receiver<WorkerRequest>) {
                         let _ = reply.send(Err(BootError::Sandbox { what: "chance".into() }));
                         return;
                     }
-                    let environment = shared.make(sandbox, spec);
+                    let fails = shared.habits.init_fails_one_in;
+                    let tested = initialization.is_provisioned() && fails > 0;
+                    if tested && shared.chance.below(fails) == 0 {
+                        shared.give_up().await;
+                        let _ = reply.send(Err(BootError::InitFailed { what: "chance".into() }));
+                        return;
+                    }
+                    let environment = shared.make(sandbox, spec, initialization);
                     let timings = Timings { sandbox: pause, ..Timings::default() };
                     if reply.send(Ok(Booted { environment, timings })).is_err() {
                         shared.end(sandbox);
@@ -202,12 +213,18 @@ impl Shared {
         }
     }
 
-    fn make(self: &Arc<Self>, sandbox: SandboxId, spec: Arc<VersionSpec>) -> EnvironmentHandle {
+    fn make(
+        self: &Arc<Self>,
+        sandbox: SandboxId,
+        spec: Arc<VersionSpec>,
+        initialization: InitializationType,
+    ) -> EnvironmentHandle {
         let (handle, inbox) = EnvironmentHandle::new(sandbox, self.id.clone());
         let (end, ended) = watch::channel(false);
         let report = EnvironmentReport {
             environment: handle.clone(),
             spec: spec.clone(),
+            initialization,
             busy: false,
             age: Duration::ZERO,
         };
