@@ -1,36 +1,41 @@
 //! Who may run how much at once, and how fast: the concurrency of an account
-//! in a region, what functions have reserved of it, and the rule of ten
+//! in a region, what functions have claimed of it, and the rule of ten
 //! requests a second for each unit of concurrency ("Concurrency and
 //! throttling" of the invocation reference).
 //!
 //! ```text
-//! account limit 1,000 = reserved by f (100) + reserved by g (0) + pool (900)
+//! account limit 1,000 = reserved by f (100) + reserved by g (0)
+//!                     + provisioned for h, which reserves nothing (50)
+//!                     + pool (850)
 //! ```
+//!
+//! What is provisioned for a version is its calls' own: they are let in when
+//! the pool is empty. What is provisioned for a function that reserves is part
+//! of the reservation.
 //!
 //! Counting is exact: never above a limit, never refused while there is room.
 //! A permit lasts until the invocation's END, not until its answer.
 //!
-//! Not here: the 429 itself (`error`), who keeps the reservations (the
-//! function documents; `reserve` is told of them), the rate of new
-//! environments (`lamu_fleet`).
+//! Not here: the 429 itself (`error`), who keeps the claims (the function
+//! documents; `claim` is told of them), the rate of new environments
+//! (`lamu_fleet`).
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lamu_api::ThrottleReason;
-use lamu_model::{ACCOUNT_CONCURRENCY_DEFAULT, AccountId, FunctionName, Region};
+use lamu_model::{ACCOUNT_CONCURRENCY_DEFAULT, AccountId, FunctionName, Region, Version};
+
+use crate::rate::{Rate, whole_secs};
 
 /// Requests a second for each unit of concurrency.
 pub const REQUESTS_PER_SEC_PER_CONCURRENCY: u32 = 10;
 
-/// What a rate may run ahead: a second's requests may come at once.
-const BURST: Duration = Duration::from_secs(1);
-
 /// Functions of an account remembered before those without calls and without
-/// reservation are forgotten.
+/// claims are forgotten.
 const FUNCTIONS_KEPT_MIN: usize = 1_024;
 
 /// What every account may use in every region.
@@ -46,6 +51,33 @@ pub enum RateRule {
     /// As Lambda: ten for each unit, so 10,000 for 1,000.
     TenPerConcurrency,
     Unlimited,
+}
+
+/// What a function has claimed of its account's concurrency.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    pub reserved: Option<u32>,
+    pub provisioned: Vec<Provisioned>,
+}
+
+/// The provisioned concurrency of one version or alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provisioned {
+    pub qualifier: String,
+    pub count: u32,
+    /// Whose calls use it: one, or the two between which an alias divides.
+    pub versions: Vec<u64>,
+}
+
+impl Claims {
+    /// What of it no other function can use.
+    pub fn concurrency(&self) -> u32 {
+        self.reserved.unwrap_or_else(|| self.provisioned_sum())
+    }
+
+    pub fn provisioned_sum(&self) -> u32 {
+        self.provisioned.iter().fold(0, |sum, one| sum.saturating_add(one.count))
+    }
 }
 
 /// Refused with 429.
@@ -68,9 +100,11 @@ pub struct Permit {
 /// Calls under way in one account and region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InUse {
-    /// Those without a reservation.
+    /// Those that nothing was claimed for.
     pub pool: u32,
     pub total: u32,
+    /// AWS's ClaimedAccountConcurrency: the pool's, and all that is claimed.
+    pub claimed: u32,
 }
 
 #[derive(Debug)]
@@ -86,7 +120,8 @@ pub struct Admission {
 #[derive(Debug)]
 struct Account {
     in_use: Count,
-    reserved_sum: AtomicU32,
+    /// Of all functions' claims.
+    claimed: AtomicU32,
     rate: Rate,
     functions: RwLock<Functions>,
 }
@@ -100,20 +135,41 @@ struct Functions {
 #[derive(Debug)]
 struct Function {
     account: Arc<Account>,
-    /// All its calls, whether reserved or from the pool, so that a reservation
-    /// made while calls run counts them.
+    /// All its calls but those in provisioned places, whether reserved or from
+    /// the pool, so that a reservation made while calls run counts them.
     in_use: AtomicU32,
     /// A `u32`, or `UNRESERVED`.
     reserved: AtomicU64,
+    /// Of all its places; most functions have none, and then nobody looks.
+    provisioned: AtomicU32,
+    places: RwLock<Vec<Place>>,
+    rate: Rate,
+}
+
+/// Where the calls of some versions find room.
+#[derive(Clone, Debug)]
+struct Place {
+    versions: Vec<u64>,
+    room: Arc<Room>,
+}
+
+/// Stays the same while its configuration changes, so that no call is counted
+/// twice or not at all.
+#[derive(Debug)]
+struct Room {
+    qualifier: String,
+    count: AtomicU32,
+    in_use: AtomicU32,
     rate: Rate,
 }
 
 const UNRESERVED: u64 = u64::MAX;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Source {
     Pool,
     Reservation,
+    Provisioned(Arc<Room>),
 }
 
 impl Default for Limits {
@@ -127,27 +183,27 @@ impl Admission {
         Admission { limits, began: now, accounts: RwLock::default() }
     }
 
-    /// What the function has reserved from now on; `None` for nothing, also
-    /// when it was deleted. Calls under way are not touched.
-    pub fn reserve(
+    /// What the function has claimed from now on; nothing when it was deleted.
+    /// Calls under way are not touched.
+    pub fn claim(
         &self,
         account: &AccountId,
         region: &Region,
         function: &FunctionName,
-        reserved: Option<u32>,
+        claims: &Claims,
     ) {
-        if reserved.is_none() && self.find(account, region, function).is_none() {
+        if *claims == Claims::default() && self.find(account, region, function).is_none() {
             return;
         }
         let account = self.account(account, region);
         let function = account.function(function);
         // One writer at a time, so that the sum stays the sum.
         let _functions = write(&account.functions);
-        let after = reserved.map_or(UNRESERVED, u64::from);
-        let before = function.reserved.swap(after, Ordering::Relaxed);
-        let amount = |reserved: u64| u32::try_from(reserved).unwrap_or(0);
-        let sum = account.reserved_sum.load(Ordering::Relaxed) - amount(before) + amount(after);
-        account.reserved_sum.store(sum, Ordering::Relaxed);
+        let before = function.claimed();
+        function.reserved.store(claims.reserved.map_or(UNRESERVED, u64::from), Ordering::Relaxed);
+        function.provide(&claims.provisioned);
+        let sum = account.claimed.load(Ordering::Relaxed) - before;
+        account.claimed.store(sum.saturating_add(function.claimed()), Ordering::Relaxed);
     }
 
     /// Lets one invocation in, or says why not. Never waits.
@@ -156,44 +212,65 @@ impl Admission {
         account: &AccountId,
         region: &Region,
         function: &FunctionName,
+        version: Version,
         now: Instant,
     ) -> Result<Permit, Throttle> {
         let function = match self.find(account, region, function) {
             Some(function) => function,
             None => self.account(account, region).function(function),
         };
+        let now = now.saturating_duration_since(self.began);
+        let rate = |rate: &Rate, concurrency: u32| match self.limits.rate {
+            RateRule::TenPerConcurrency => {
+                rate.take(now, concurrency.saturating_mul(REQUESTS_PER_SEC_PER_CONCURRENCY))
+            }
+            RateRule::Unlimited => Ok(()),
+        };
+        if let Some(room) = function.room(version) {
+            let count = room.count.load(Ordering::Relaxed);
+            if let Some(permit) = Permit::provisioned(&function, room, count)
+                && let Source::Provisioned(room) = &permit.from
+                && rate(&room.rate, count).is_ok()
+            {
+                return Ok(permit);
+            }
+            // The rest spills over.
+        }
         let reserved = u32::try_from(function.reserved.load(Ordering::Relaxed)).ok();
         let permit = match reserved {
             Some(reserved) => Permit::reserved(function, reserved)?,
             None => Permit::of_pool(function, self.limits.concurrency)?,
         };
         // From here on, leaving gives back.
-        if self.limits.rate == RateRule::TenPerConcurrency {
-            let function = &permit.function;
-            let (rate, concurrency, reason) = match reserved {
-                Some(reserved) => (
-                    &function.rate,
-                    reserved,
-                    ThrottleReason::ReservedFunctionInvocationRateLimitExceeded,
-                ),
-                None => (
-                    &function.account.rate,
-                    self.limits.concurrency,
-                    ThrottleReason::FunctionInvocationRateLimitExceeded,
-                ),
-            };
-            let now = now.saturating_duration_since(self.began);
-            let per_sec = concurrency.saturating_mul(REQUESTS_PER_SEC_PER_CONCURRENCY);
-            rate.take(now, per_sec)
-                .map_err(|wait| Throttle { reason, retry_after_secs: Some(whole_secs(wait)) })?;
+        let function = &permit.function;
+        let taken = match reserved {
+            Some(reserved) => rate(&function.rate, reserved).map_err(|wait| {
+                (wait, ThrottleReason::ReservedFunctionInvocationRateLimitExceeded)
+            }),
+            None => rate(&function.account.rate, self.limits.concurrency)
+                .map_err(|wait| (wait, ThrottleReason::FunctionInvocationRateLimitExceeded)),
+        };
+        match taken {
+            Ok(()) => Ok(permit),
+            Err((wait, reason)) => {
+                Err(Throttle { reason, retry_after_secs: Some(whole_secs(wait)) })
+            }
         }
-        Ok(permit)
     }
 
     pub fn in_use(&self, account: &AccountId, region: &Region) -> InUse {
         let accounts = read(&self.accounts);
         let account = accounts.get(account).and_then(|regions| regions.get(region));
-        account.map_or(InUse::default(), |account| account.in_use.now())
+        account.map_or(InUse::default(), |account| account.now())
+    }
+
+    /// Of every account and region that ever had a call or a claim.
+    pub fn census(&self) -> Vec<(AccountId, Region, InUse)> {
+        let accounts = read(&self.accounts);
+        let rows = accounts.iter().flat_map(|(account, regions)| {
+            regions.iter().map(|(region, row)| (account.clone(), region.clone(), row.now()))
+        });
+        rows.collect()
     }
 
     fn find(
@@ -228,13 +305,18 @@ impl Account {
     fn new() -> Account {
         Account {
             in_use: Count::default(),
-            reserved_sum: AtomicU32::new(0),
+            claimed: AtomicU32::new(0),
             rate: Rate::default(),
             functions: RwLock::new(Functions {
                 by_name: HashMap::new(),
                 prune_at: FUNCTIONS_KEPT_MIN,
             }),
         }
+    }
+
+    fn now(&self) -> InUse {
+        let (pool, total) = self.in_use.now();
+        InUse { pool, total, claimed: pool.saturating_add(self.claimed.load(Ordering::Relaxed)) }
     }
 
     fn function(self: &Arc<Self>, name: &FunctionName) -> Arc<Function> {
@@ -248,6 +330,7 @@ impl Account {
             functions.by_name.retain(|_, function| {
                 Arc::strong_count(function) > 1
                     || function.reserved.load(Ordering::Relaxed) != UNRESERVED
+                    || function.provisioned.load(Ordering::Relaxed) > 0
             });
             functions.prune_at = (functions.by_name.len() * 2).max(FUNCTIONS_KEPT_MIN);
         }
@@ -255,10 +338,54 @@ impl Account {
             account: self.clone(),
             in_use: AtomicU32::new(0),
             reserved: AtomicU64::new(UNRESERVED),
+            provisioned: AtomicU32::new(0),
+            places: RwLock::default(),
             rate: Rate::default(),
         });
         functions.by_name.insert(name.clone(), function.clone());
         function
+    }
+}
+
+impl Function {
+    fn claimed(&self) -> u32 {
+        let reserved = u32::try_from(self.reserved.load(Ordering::Relaxed));
+        reserved.unwrap_or_else(|_| self.provisioned.load(Ordering::Relaxed))
+    }
+
+    /// Rooms keep their calls from one configuration to the next.
+    fn provide(&self, provisioned: &[Provisioned]) {
+        let mut places = write(&self.places);
+        let mut sum = 0_u32;
+        let after = provisioned.iter().map(|one| {
+            sum = sum.saturating_add(one.count);
+            let known = places.iter().find(|place| place.room.qualifier == one.qualifier);
+            let room = known.map_or_else(
+                || Arc::new(Room::new(one.qualifier.clone())),
+                |place| place.room.clone(),
+            );
+            room.count.store(one.count, Ordering::Relaxed);
+            Place { versions: one.versions.clone(), room }
+        });
+        *places = after.collect();
+        self.provisioned.store(sum, Ordering::Relaxed);
+    }
+
+    fn room(&self, version: Version) -> Option<Arc<Room>> {
+        if self.provisioned.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let Version::Number(number) = version else { return None };
+        let places = read(&self.places);
+        let mine = places.iter().find(|place| place.versions.contains(&number))?;
+        Some(mine.room.clone())
+    }
+}
+
+impl Room {
+    fn new(qualifier: String) -> Room {
+        let (count, in_use) = (AtomicU32::new(0), AtomicU32::new(0));
+        Room { qualifier, count, in_use, rate: Rate::default() }
     }
 }
 
@@ -269,8 +396,18 @@ impl Throttle {
 }
 
 impl Permit {
+    fn provisioned(function: &Arc<Function>, room: Arc<Room>, count: u32) -> Option<Permit> {
+        if !take_below(&room.in_use, count) {
+            return None;
+        }
+        function.account.in_use.take();
+        Some(Permit { function: function.clone(), from: Source::Provisioned(room) })
+    }
+
     fn reserved(function: Arc<Function>, reserved: u32) -> Result<Permit, Throttle> {
-        if !take_below(&function.in_use, reserved) {
+        // What is provisioned is kept for its versions.
+        let shared = reserved.saturating_sub(function.provisioned.load(Ordering::Relaxed));
+        if !take_below(&function.in_use, shared) {
             return Err(Throttle::of(
                 ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded,
             ));
@@ -281,7 +418,7 @@ impl Permit {
 
     fn of_pool(function: Arc<Function>, limit: u32) -> Result<Permit, Throttle> {
         let account = &function.account;
-        let pool = limit.saturating_sub(account.reserved_sum.load(Ordering::Relaxed));
+        let pool = limit.saturating_sub(account.claimed.load(Ordering::Relaxed));
         if !account.in_use.take_from_pool(pool, limit) {
             return Err(Throttle::of(ThrottleReason::ConcurrentInvocationLimitExceeded));
         }
@@ -292,8 +429,21 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.function.in_use.fetch_sub(1, Ordering::Relaxed);
-        self.function.account.in_use.give_back(self.from);
+        let of_account = &self.function.account.in_use;
+        match &self.from {
+            Source::Provisioned(room) => {
+                room.in_use.fetch_sub(1, Ordering::Relaxed);
+                of_account.give_back(ONE);
+            }
+            Source::Reservation => {
+                self.function.in_use.fetch_sub(1, Ordering::Relaxed);
+                of_account.give_back(ONE);
+            }
+            Source::Pool => {
+                self.function.in_use.fetch_sub(1, Ordering::Relaxed);
+                of_account.give_back(ONE_OF_POOL);
+            }
+        }
     }
 }
 
@@ -313,8 +463,8 @@ const ONE: u64 = 1;
 const ONE_OF_POOL: u64 = (1 << 32) | ONE;
 
 impl Count {
-    /// A reserved call is always let in: its place was carved out. Only while
-    /// calls from before the reservation still run, the total may be higher
+    /// A call with a claim is always let in: its place was carved out. Only
+    /// while calls from before the claim still run, the total may be higher
     /// than the limit; the pool then waits.
     fn take(&self) {
         self.0.fetch_add(ONE, Ordering::Relaxed);
@@ -322,27 +472,24 @@ impl Count {
 
     fn take_from_pool(&self, pool_max: u32, total_max: u32) -> bool {
         let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            let InUse { pool, total } = split(word);
+            let (pool, total) = split(word);
             (pool < pool_max && total < total_max).then_some(word + ONE_OF_POOL)
         });
         taken.is_ok()
     }
 
-    fn give_back(&self, from: Source) {
-        let one = match from {
-            Source::Pool => ONE_OF_POOL,
-            Source::Reservation => ONE,
-        };
+    fn give_back(&self, one: u64) {
         self.0.fetch_sub(one, Ordering::Relaxed);
     }
 
-    fn now(&self) -> InUse {
+    fn now(&self) -> (u32, u32) {
         split(self.0.load(Ordering::Relaxed))
     }
 }
 
-fn split(word: u64) -> InUse {
-    InUse { pool: (word >> 32) as u32, total: word as u32 }
+/// Of the pool, and in all.
+fn split(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
 }
 
 fn take_below(count: &AtomicU32, limit: u32) -> bool {
@@ -350,38 +497,6 @@ fn take_below(count: &AtomicU32, limit: u32) -> bool {
         (count < limit).then_some(count + 1)
     });
     taken.is_ok()
-}
-
-/// A token bucket as one number: the time at which it would be full again
-/// (the generic cell rate algorithm).
-#[derive(Debug, Default)]
-struct Rate(AtomicU64);
-
-impl Rate {
-    /// Takes a token, or says how long until there is one. `now` counts from
-    /// any fixed moment.
-    fn take(&self, now: Duration, per_sec: u32) -> Result<(), Duration> {
-        let now = nanos(now);
-        let step = 1_000_000_000 / u64::from(per_sec.max(1));
-        let mut wait = 0;
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-            let next = full_at.max(now) + step;
-            wait = (next - now).saturating_sub(nanos(BURST));
-            (wait == 0).then_some(next)
-        });
-        taken.map(drop).map_err(|_| Duration::from_nanos(wait))
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    // 584 years.
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
-}
-
-/// Rounded up, and never "at once".
-fn whole_secs(wait: Duration) -> u32 {
-    let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    u32::try_from(secs).unwrap_or(u32::MAX).max(1)
 }
 
 // A panic while one of these locks was held cannot have left a map half
@@ -396,264 +511,4 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-
-    struct Desk {
-        admission: Admission,
-        now: Instant,
-        account: AccountId,
-        region: Region,
-    }
-
-    impl Desk {
-        fn of(concurrency: u32, rate: RateRule) -> Desk {
-            let now = Instant::now();
-            Desk {
-                admission: Admission::new(Limits { concurrency, rate }, now),
-                now,
-                account: AccountId::new("000000000000"),
-                region: Region::new("us-east-1"),
-            }
-        }
-
-        fn admit(&self, function: &str) -> Result<Permit, Throttle> {
-            let function = FunctionName::new(function);
-            self.admission.admit(&self.account, &self.region, &function, self.now)
-        }
-
-        fn reserve(&self, function: &str, reserved: Option<u32>) {
-            let function = FunctionName::new(function);
-            self.admission.reserve(&self.account, &self.region, &function, reserved);
-        }
-
-        fn in_use(&self) -> InUse {
-            self.admission.in_use(&self.account, &self.region)
-        }
-
-        /// How many calls get in, all held, and why the next does not.
-        fn fill(&self, function: &str) -> (Vec<Permit>, ThrottleReason) {
-            let mut held = Vec::new();
-            loop {
-                match self.admit(function) {
-                    Ok(permit) => held.push(permit),
-                    Err(throttle) => return (held, throttle.reason),
-                }
-            }
-        }
-    }
-
-    const POOL_FULL: ThrottleReason = ThrottleReason::ConcurrentInvocationLimitExceeded;
-    const RESERVED_FULL: ThrottleReason =
-        ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded;
-
-    #[test]
-    fn an_account_runs_up_to_its_limit_and_a_dropped_permit_is_free_again() {
-        let desk = Desk::of(5, RateRule::Unlimited);
-        let (mut held, reason) = desk.fill("f");
-        assert_eq!((held.len(), reason), (5, POOL_FULL));
-
-        held.pop();
-
-        assert!(desk.admit("g").is_ok());
-        drop(held);
-        assert_eq!(desk.in_use(), InUse::default());
-    }
-
-    #[test]
-    fn a_reservation_is_carved_out_of_the_pool() {
-        let desk = Desk::of(10, RateRule::Unlimited);
-        desk.reserve("f", Some(4));
-
-        let (others, reason) = desk.fill("g");
-        assert_eq!((others.len(), reason), (6, POOL_FULL));
-
-        let (own, reason) = desk.fill("f");
-        assert_eq!((own.len(), reason), (4, RESERVED_FULL), "floor and ceiling");
-        assert_eq!(desk.in_use(), InUse { pool: 6, total: 10 });
-    }
-
-    #[test]
-    fn a_reservation_of_zero_refuses_every_call() {
-        let desk = Desk::of(10, RateRule::Unlimited);
-        desk.reserve("f", Some(0));
-
-        let refused = desk.admit("f").unwrap_err();
-
-        assert_eq!(refused.reason, RESERVED_FULL);
-        assert_eq!(refused.retry_after_secs, None);
-        assert_eq!(desk.fill("g").0.len(), 10);
-    }
-
-    #[test]
-    fn a_changed_reservation_holds_for_the_very_next_call() {
-        let desk = Desk::of(10, RateRule::Unlimited);
-        desk.reserve("f", Some(1));
-        let first = desk.admit("f").unwrap();
-        assert!(desk.admit("f").is_err());
-
-        desk.reserve("f", Some(2));
-        let second = desk.admit("f").unwrap();
-        desk.reserve("f", None);
-        let (held, reason) = desk.fill("f");
-
-        assert_eq!((held.len(), reason), (8, POOL_FULL), "the two still count for the account");
-        drop((first, second, held));
-        assert_eq!(desk.in_use(), InUse::default());
-        assert_eq!(desk.fill("g").0.len(), 10, "nothing stays reserved");
-    }
-
-    #[test]
-    fn calls_from_before_a_reservation_count_towards_it() {
-        let desk = Desk::of(10, RateRule::Unlimited);
-        let before: Vec<_> = (0..3).map(|_| desk.admit("f").unwrap()).collect();
-
-        desk.reserve("f", Some(2));
-
-        assert_eq!(desk.admit("f").unwrap_err().reason, RESERVED_FULL);
-        drop(before);
-        assert_eq!(desk.fill("f").0.len(), 2);
-    }
-
-    #[test]
-    fn a_late_reservation_is_honoured_and_the_pool_waits() {
-        let desk = Desk::of(10, RateRule::Unlimited);
-        let (mut pool, _) = desk.fill("g");
-        desk.reserve("f", Some(4));
-
-        let (reserved, _) = desk.fill("f");
-        assert_eq!(reserved.len(), 4);
-        pool.truncate(7);
-        assert!(desk.admit("g").is_err(), "the pool has 6 now");
-        pool.truncate(5);
-        assert!(desk.admit("g").is_ok());
-    }
-
-    #[test]
-    fn accounts_and_regions_do_not_share() {
-        let desk = Desk::of(1, RateRule::Unlimited);
-        let _held = desk.admit("f").unwrap();
-        let f = FunctionName::new("f");
-        let (account, region) = (AccountId::new("111111111111"), Region::new("eu-west-1"));
-
-        assert!(desk.admission.admit(&account, &desk.region, &f, desk.now).is_ok());
-        assert!(desk.admission.admit(&desk.account, &region, &f, desk.now).is_ok());
-        assert!(desk.admit("f").is_err());
-    }
-
-    #[test]
-    fn ten_requests_a_second_for_each_unit_of_concurrency() {
-        let mut desk = Desk::of(2, RateRule::TenPerConcurrency);
-        let burst = (0..100).take_while(|_| desk.admit("f").is_ok()).count();
-        assert_eq!(burst, 20);
-
-        let refused = desk.admit("f").unwrap_err();
-        assert_eq!(refused.reason, ThrottleReason::FunctionInvocationRateLimitExceeded);
-        assert_eq!(refused.retry_after_secs, Some(1));
-        assert_eq!(desk.in_use(), InUse::default(), "a refused call holds nothing");
-
-        let mut admitted = 0;
-        for _ in 0..1_000 {
-            desk.now += Duration::from_millis(1);
-            admitted += usize::from(desk.admit("f").is_ok());
-        }
-        assert_eq!(admitted, 20);
-    }
-
-    #[test]
-    fn a_reservation_has_a_rate_of_its_own() {
-        let desk = Desk::of(100, RateRule::TenPerConcurrency);
-        desk.reserve("f", Some(1));
-
-        let burst = (0..100).take_while(|_| desk.admit("f").is_ok()).count();
-
-        assert_eq!(burst, 10);
-        let refused = desk.admit("f").unwrap_err();
-        assert_eq!(refused.reason, ThrottleReason::ReservedFunctionInvocationRateLimitExceeded);
-        assert!(refused.retry_after_secs.is_some());
-        assert!(desk.admit("g").is_ok());
-    }
-
-    #[test]
-    fn functions_without_calls_are_forgotten_and_reservations_are_not() {
-        let desk = Desk::of(10, RateRule::Unlimited);
-        desk.reserve("kept", Some(3));
-        let held = desk.admit("held").unwrap();
-        for n in 0..10 * FUNCTIONS_KEPT_MIN {
-            drop(desk.admit(&format!("f{n}")));
-        }
-
-        let account = desk.admission.account(&desk.account, &desk.region);
-        let functions = read(&account.functions);
-        assert!(functions.by_name.len() <= FUNCTIONS_KEPT_MIN);
-        assert!(functions.by_name.contains_key(&FunctionName::new("held")));
-        drop(functions);
-        assert_eq!(desk.fill("kept").0.len(), 3);
-        drop(held);
-        assert_eq!(desk.fill("g").0.len(), 7);
-    }
-
-    #[test]
-    fn threads_never_get_above_a_limit() {
-        let desk = Desk::of(7, RateRule::Unlimited);
-        desk.reserve("reserved", Some(2));
-        let running = [AtomicU32::new(0), AtomicU32::new(0)];
-        let admitted = AtomicU64::new(0);
-        thread::scope(|scope| {
-            for n in 0..8 {
-                let (desk, running, admitted) = (&desk, &running, &admitted);
-                scope.spawn(move || {
-                    let (function, limit) = [("reserved", 2), ("pool", 5)][n % 2];
-                    let mut held = Vec::new();
-                    for _ in 0..20_000 {
-                        if let Ok(permit) = desk.admit(function) {
-                            let now = running[n % 2].fetch_add(1, Ordering::SeqCst) + 1;
-                            assert!(now <= limit, "{now} run of {limit}");
-                            admitted.fetch_add(1, Ordering::Relaxed);
-                            held.push(permit);
-                        }
-                        if held.len() == 2 {
-                            running[n % 2].fetch_sub(2, Ordering::SeqCst);
-                            held.clear();
-                        }
-                    }
-                    running[n % 2].fetch_sub(held.len() as u32, Ordering::SeqCst);
-                });
-            }
-        });
-        assert!(admitted.load(Ordering::Relaxed) > 1_000);
-        assert_eq!(desk.in_use(), InUse::default());
-    }
-
-    #[test]
-    fn threads_are_never_refused_while_there_is_room() {
-        let desk = Desk::of(8, RateRule::Unlimited);
-        desk.reserve("reserved", Some(4));
-        thread::scope(|scope| {
-            for n in 0..8 {
-                let desk = &desk;
-                scope.spawn(move || {
-                    // Four for four places each.
-                    let function = ["reserved", "pool"][n % 2];
-                    for _ in 0..20_000 {
-                        drop(desk.admit(function).expect("a place is free"));
-                    }
-                });
-            }
-        });
-        assert_eq!(desk.in_use(), InUse::default());
-    }
-
-    #[test]
-    fn a_permit_travels_as_a_hold() {
-        let desk = Desk::of(1, RateRule::Unlimited);
-        let hold: lamu_link::Hold = Box::new(desk.admit("f").unwrap());
-        assert!(desk.admit("f").is_err());
-
-        thread::spawn(move || drop(hold)).join().unwrap();
-
-        assert!(desk.admit("f").is_ok());
-    }
-}
+mod tests;

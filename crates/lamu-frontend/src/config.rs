@@ -3,19 +3,24 @@
 //! Not here: where the values come from (the program's settings).
 
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lamu_model::{AccountId, Region};
 
 use crate::admission::{Limits, RateRule};
+use crate::callers::CallerRate;
 use crate::identity::AccessKey;
 use crate::s3::S3Config;
 
-/// Renders what the other roles count, as Prometheus text.
-pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+/// Renders what the other roles count, as Prometheus text. Asks them, so it may
+/// wait.
+pub type RenderMetrics =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
 #[derive(Clone)]
 pub struct FrontendConfig {
@@ -31,6 +36,8 @@ pub struct FrontendConfig {
     pub keys: Vec<AccessKey>,
     /// What each account may use in each region.
     pub limits: Limits,
+    /// How often each account may ask the control plane.
+    pub caller_rate: CallerRate,
     pub s3: S3Config,
     /// For downloads; must exist.
     pub temp_dir: PathBuf,
@@ -84,11 +91,12 @@ impl FrontendConfig {
             // The rate rule protects a fleet that strangers share; one user's
             // own machine has its concurrency to bound it.
             limits: Limits { rate: RateRule::Unlimited, ..Limits::default() },
+            caller_rate: CallerRate::Unlimited,
             s3: S3Config::default(),
             temp_dir,
             bounds: Bounds::default(),
             access_log: None,
-            render_metrics: Arc::new(String::new),
+            render_metrics: Arc::new(|| Box::pin(async { String::new() })),
         }
     }
 }
@@ -102,6 +110,7 @@ impl fmt::Debug for FrontendConfig {
             .field("region", &self.region)
             .field("keys", &self.keys)
             .field("limits", &self.limits)
+            .field("caller_rate", &self.caller_rate)
             .field("s3", &self.s3)
             .field("temp_dir", &self.temp_dir)
             .field("bounds", &self.bounds)

@@ -12,7 +12,9 @@ use lamu_store::{MetadataError, PackagesError};
 use crate::admission::Throttle;
 use crate::function::refusal::Refusal;
 use crate::function::state::Blocked;
+use crate::rate::whole_secs;
 
+const RATE_EXCEEDED: &str = "Rate Exceeded.";
 const NOT_THE_FUNCTION: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.";
 const UNSIGNED: &str = "Lambda cannot deploy the function. The function or layer might be signed using a signature that the client is not configured to accept. Check the provided signature for unsigned.";
 const REVISION_MISMATCH: &str = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
@@ -55,6 +57,16 @@ pub fn of_refusal(refusal: Refusal) -> ApiError {
         Refusal::Blocked { arn, why } => ApiError::conflict(of_blocked(&arn.to_string(), &why)),
         Refusal::RevisionMismatch => {
             ApiError::new(ErrorCode::PreconditionFailed, REVISION_MISMATCH)
+        }
+        Refusal::NoProvisionedConfig => ApiError::new(
+            ErrorCode::ProvisionedConcurrencyConfigNotFound,
+            "No Provisioned Concurrency Config found for this function",
+        ),
+        Refusal::AliasOfProvisionedVersion => ApiError::conflict(
+            "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version",
+        ),
+        Refusal::VersionOfProvisionedAlias => {
+            ApiError::conflict("Version is pointed by a Provisioned Concurrency alias")
         }
         Refusal::VersionHasAlias { version } => ApiError::conflict(format!(
             "Version {version} cannot be deleted because it is referenced by one or more aliases"
@@ -118,11 +130,17 @@ fn of_packages(error: &PackagesError) -> ApiError {
 
 /// More calls than the account or the function's reservation takes.
 pub fn of_throttle(throttle: &Throttle) -> ApiError {
-    let error = ApiError::throttled(throttle.reason, "Rate Exceeded.");
+    let error = ApiError::throttled(throttle.reason, RATE_EXCEEDED);
     match throttle.retry_after_secs {
         Some(secs) => error.retry_after(secs),
         None => error,
     }
+}
+
+/// The account asks the control plane more often than it may.
+pub fn of_caller_rate(retry_after_secs: u32) -> ApiError {
+    ApiError::throttled(lamu_api::ThrottleReason::CallerRateLimitExceeded, "Rate exceeded")
+        .retry_after(retry_after_secs)
 }
 
 /// Why an environment could not be had. An empty host is our caller's
@@ -133,6 +151,11 @@ pub fn of_acquire(error: &AcquireError) -> ApiError {
         AcquireError::Place(PlaceError::Full) | AcquireError::Crowded => no_room(),
         AcquireError::Late { .. } => no_room(),
         AcquireError::Boot(BootError::NoRoom { .. }) => no_room(),
+        AcquireError::ScalingRate { retry_after } => ApiError::throttled(
+            lamu_api::ThrottleReason::FunctionInvocationRateLimitExceeded,
+            RATE_EXCEEDED,
+        )
+        .retry_after(whole_secs(*retry_after)),
         AcquireError::Boot(BootError::RuntimeMissing { .. }) => {
             ApiError::new(ErrorCode::InvalidRuntime, with_sources(error))
         }
@@ -143,6 +166,7 @@ pub fn of_acquire(error: &AcquireError) -> ApiError {
         | AcquireError::Boot(
             BootError::Sandbox { .. }
             | BootError::Silent { .. }
+            | BootError::InitFailed { .. }
             | BootError::Fenced
             | BootError::Draining
             | BootError::WorkerGone,
@@ -155,10 +179,7 @@ pub fn of_acquire(error: &AcquireError) -> ApiError {
 }
 
 fn no_room() -> ApiError {
-    ApiError::throttled(
-        lamu_api::ThrottleReason::ConcurrentInvocationLimitExceeded,
-        "Rate Exceeded.",
-    )
+    ApiError::throttled(lamu_api::ThrottleReason::ConcurrentInvocationLimitExceeded, RATE_EXCEEDED)
 }
 
 /// The call has been through this function too often.
@@ -282,6 +303,11 @@ mod tests {
         let table = [
             (AcquireError::Place(PlaceError::Full), 429, "TooManyRequestsException"),
             (AcquireError::Crowded, 429, "TooManyRequestsException"),
+            (
+                AcquireError::ScalingRate { retry_after: std::time::Duration::from_millis(10) },
+                429,
+                "TooManyRequestsException",
+            ),
             (AcquireError::Boot(runtime), 502, "InvalidRuntimeException"),
             (AcquireError::Boot(zip), 502, "InvalidZipFileException"),
             (AcquireError::ManagerGone, 500, "ServiceException"),

@@ -18,11 +18,13 @@ use crate::access_log::AccessLog;
 use crate::admission::Admission;
 use crate::body::Budget;
 use crate::browser::OwnNames;
+use crate::callers::Callers;
 use crate::code::Intake;
 use crate::code_link::CodeLinks;
 use crate::config::FrontendConfig;
 use crate::function::beside::Beside;
 use crate::function::catalog::Catalog;
+use crate::function::provisioner::Provisioner;
 use crate::function::settle::Settler;
 use crate::function::store::Store;
 use crate::function::sweep::Sweeper;
@@ -127,16 +129,21 @@ impl Frontend {
             packages.clone(),
         ));
         tasks.spawn(settler.clone().run());
+        let provisioner = Arc::new(Provisioner::new(catalog.clone(), manager.clone()));
         tasks.spawn(sweeper.clone().run());
+        tasks.spawn(provisioner.clone().run());
         let service = Arc::new(Service {
             identities: Identities::new(config.keys, config.account, config.region),
             own: OwnNames::new(local_addr, &config.names),
+            callers: Callers::new(config.caller_rate, Instant::now()),
             control: Arc::new(Control {
                 catalog: catalog.clone(),
                 store,
                 settler,
                 sweeper,
                 beside,
+                provisioner,
+                manager: manager.clone(),
                 intake: Intake::new(packages.clone(), config.s3, config.temp_dir),
                 links,
                 layers,

@@ -3,7 +3,7 @@
 //!
 //! Everything in this room's files is a decision over values, but for
 //! `catalog` and `beside` (what is cached), `store` (what is written) and the
-//! background tasks `settle` and `sweep`.
+//! background tasks `settle`, `sweep` and `provisioner`.
 //!
 //! Not here: HTTP (`listener`, `service`), operations as clients call them
 //! (`operations`), running a function (`invoke`).
@@ -15,6 +15,8 @@ pub mod document;
 pub mod environment;
 pub mod invoke_config;
 pub mod paging;
+pub mod provisioned;
+pub mod provisioner;
 pub mod publish;
 pub mod refusal;
 pub mod render;

@@ -135,7 +135,7 @@ impl Invoker {
         let key = &found.function.key;
         let permit = self
             .admission
-            .admit(&key.account, &key.region, &key.name, began)
+            .admit(&key.account, &key.region, &key.name, version, began)
             .map_err(|throttle| error::of_throttle(&throttle))?;
         let (reply, start) = self.run(spec, call, Box::new(permit)).await?;
         let started = match start {

@@ -11,6 +11,7 @@ mod concurrency;
 mod functions;
 mod invoke_configs;
 mod layers;
+mod provisioned;
 mod runtimes;
 mod signing;
 mod tags;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use lamu_api::{Operation, function_ref};
+use lamu_link::ManagerHandle;
 use lamu_model::Arn;
 use uuid::Uuid;
 
@@ -29,6 +31,7 @@ use crate::function::beside::Beside;
 use crate::function::catalog::{Catalog, Found, HeadEntry};
 use crate::function::document::{Head, Live};
 use crate::function::paging;
+use crate::function::provisioner::Provisioner;
 use crate::function::refusal::Refusal;
 use crate::function::resolve::{Caller, Target, resolve};
 use crate::function::settle::Settler;
@@ -45,14 +48,17 @@ pub struct Control {
     pub settler: Arc<Settler>,
     pub sweeper: Arc<Sweeper>,
     pub beside: Arc<Beside>,
+    pub provisioner: Arc<Provisioner>,
+    /// Asked for what stands by.
+    pub manager: ManagerHandle,
     pub intake: Intake,
     pub links: CodeLinks,
     pub layers: Arc<LayerStore>,
     pub signing: SigningStore,
     /// Concurrent invocations of an account in a region.
     pub account_concurrency: u32,
-    /// Reservations are counted over all functions of an account, so they are
-    /// made one at a time.
+    /// Claims are counted over all functions of an account, so they are made one
+    /// at a time.
     pub reserving: tokio::sync::Mutex<()>,
 }
 

@@ -29,6 +29,7 @@ use crate::access_log::{self, AccessLog};
 use crate::answer::Answer;
 use crate::body::{self, BodyError, Budget, Received};
 use crate::browser::{OwnNames, Signs};
+use crate::callers::Callers;
 use crate::code_link;
 use crate::config::RenderMetrics;
 use crate::error;
@@ -37,7 +38,7 @@ use crate::identity::Identities;
 use crate::invoke::{Invocation, Invoker};
 use crate::logs;
 use crate::operations::{Ask, Control};
-use crate::stats::{Counted, FrontendStats};
+use crate::stats::{self, Counted, FrontendStats};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -51,6 +52,7 @@ const UPLOAD_COPIES: u64 = 3;
 pub struct Service {
     pub identities: Identities,
     pub own: OwnNames,
+    pub callers: Callers,
     pub control: Arc<Control>,
     pub invoker: Invoker,
     pub logs: LogsHandle,
@@ -151,7 +153,9 @@ impl Service {
             return (Counted::Other, whole(error.respond()));
         }
         if get && read.path() == "/metrics" {
-            let metrics = self.stats.render() + &(self.render_metrics)();
+            let concurrency = stats::of_concurrency(&self.invoker.admission.census());
+            let others = (self.render_metrics)().await;
+            let metrics = self.stats.render() + &concurrency + &others;
             return (Counted::Other, text(StatusCode::OK, metrics));
         }
         if get && read.path().starts_with(code_link::PATH) {
@@ -252,10 +256,16 @@ impl Service {
             (Operation::Invoke, Ok(received)) => self.invoke(&route, &read, Some(received)).await,
             (_, Ok(received)) => {
                 drop(route);
-                self.control(read, received).await
+                self.clone().control(read, received).await
             }
         };
-        (counted, whole(answered.unwrap_or_else(|error| error.respond())))
+        let answer = answered.unwrap_or_else(|error| {
+            if let Some(reason) = error.reason {
+                self.stats.throttled(reason);
+            }
+            error.respond()
+        });
+        (counted, whole(answer))
     }
 
     /// `received` is `None` when it was too large.
@@ -298,6 +308,8 @@ impl Service {
             let signed = read.signed();
             let caller = self.identities.caller(&signed, &received.bytes, "lambda", now)?;
             let route = lamu_api::route(signed.method, signed.path, signed.query)?;
+            let counted = self.callers.take(&caller, route.operation, Instant::now());
+            counted.map_err(error::of_caller_rate)?;
             let base = format!("http://{}", read.host().unwrap_or("localhost"));
             let ask = Ask { operation: route.operation, caller, base, now };
             let Received { bytes, share: _share } = received;
@@ -342,6 +354,14 @@ impl Service {
             Operation::PutFunctionConcurrency => run!(put_function_concurrency),
             Operation::GetFunctionConcurrency => run!(get_function_concurrency),
             Operation::DeleteFunctionConcurrency => run!(delete_function_concurrency),
+            Operation::PutProvisionedConcurrencyConfig => run!(put_provisioned_concurrency_config),
+            Operation::GetProvisionedConcurrencyConfig => run!(get_provisioned_concurrency_config),
+            Operation::DeleteProvisionedConcurrencyConfig => {
+                run!(delete_provisioned_concurrency_config)
+            }
+            Operation::ListProvisionedConcurrencyConfigs => {
+                run!(list_provisioned_concurrency_configs)
+            }
             Operation::ListTags => run!(list_tags),
             Operation::TagResource => run!(tag_resource),
             Operation::UntagResource => run!(untag_resource),

@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lamu_api::Operation;
+use lamu_api::{Operation, ThrottleReason};
+use lamu_model::{AccountId, Region};
+
+use crate::admission::InUse;
 
 /// Statuses counted by themselves; any other is counted as 0.
 const STATUSES: [u16; 21] = [
@@ -43,6 +46,16 @@ const BUCKETS_MICROS: [u64; 22] = [
 
 const OPERATIONS: usize = 91;
 
+/// In the order of their declaration.
+const THROTTLES: [ThrottleReason; 6] = [
+    ThrottleReason::ConcurrentInvocationLimitExceeded,
+    ThrottleReason::FunctionInvocationRateLimitExceeded,
+    ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded,
+    ThrottleReason::ReservedFunctionInvocationRateLimitExceeded,
+    ThrottleReason::CallerRateLimitExceeded,
+    ThrottleReason::ConcurrentSnapshotCreateLimitExceeded,
+];
+
 /// Requests that are no operation of Lambda.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
@@ -65,6 +78,8 @@ pub struct FrontendStats {
     requests: Vec<[AtomicU64; STATUSES.len()]>,
     warm: Histogram,
     cold: Histogram,
+    /// By reason.
+    throttles: [AtomicU64; THROTTLES.len()],
     pub(crate) connections: AtomicI64,
 }
 
@@ -82,6 +97,7 @@ impl Default for FrontendStats {
             requests: (0..OPERATIONS + 2).map(|_| row()).collect(),
             warm: Histogram::default(),
             cold: Histogram::default(),
+            throttles: Default::default(),
             connections: AtomicI64::new(0),
         }
     }
@@ -106,6 +122,11 @@ impl FrontendStats {
             Started::Warm => self.warm.observe(took),
             Started::Cold => self.cold.observe(took),
         }
+    }
+
+    /// A request was refused with 429.
+    pub fn throttled(&self, reason: ThrottleReason) {
+        self.throttles[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often an operation has ended with a status.
@@ -133,11 +154,54 @@ impl FrontendStats {
         out.push_str("# HELP lamu_frontend_invoke_seconds Time from an invocation's request read to its answer ready.\n# TYPE lamu_frontend_invoke_seconds histogram\n");
         self.warm.render("warm", &mut out);
         self.cold.render("cold", &mut out);
+        out.push_str("# HELP lamu_frontend_throttles_total Requests refused with 429, by reason (AWS: Throttles).\n# TYPE lamu_frontend_throttles_total counter\n");
+        for (reason, count) in THROTTLES.iter().zip(&self.throttles) {
+            let (reason, count) = (reason.as_str(), count.load(Ordering::Relaxed));
+            let _ = writeln!(out, "lamu_frontend_throttles_total{{reason=\"{reason}\"}} {count}");
+        }
         out.push_str("# HELP lamu_frontend_connections Open connections.\n# TYPE lamu_frontend_connections gauge\n");
         let _ =
             writeln!(out, "lamu_frontend_connections {}", self.connections.load(Ordering::Relaxed));
         out
     }
+}
+
+/// Accounts and regions shown by themselves. Callers without keys may name any
+/// account, so the busiest are shown and the rest left out.
+const ACCOUNTS_SHOWN: usize = 50;
+
+/// Concurrency by account and region, as Prometheus text.
+pub fn of_concurrency(census: &[(AccountId, Region, InUse)]) -> String {
+    let mut rows: Vec<_> =
+        census.iter().filter(|(_, _, row)| row.claimed.max(row.total) > 0).collect();
+    rows.sort_by(|a, b| (b.2.claimed, &a.0, &a.1).cmp(&(a.2.claimed, &b.0, &b.1)));
+    rows.truncate(ACCOUNTS_SHOWN);
+    let mut out = String::new();
+    for (name, help, figure) in [
+        (
+            "concurrent_executions",
+            "Invocations under way (AWS: ConcurrentExecutions).",
+            (|row| row.total) as fn(&InUse) -> u32,
+        ),
+        (
+            "unreserved_concurrent_executions",
+            "Those that nothing was claimed for (AWS: UnreservedConcurrentExecutions).",
+            |row| row.pool,
+        ),
+        (
+            "claimed_account_concurrency",
+            "Concurrency that is not free to others (AWS: ClaimedAccountConcurrency).",
+            |row| row.claimed,
+        ),
+    ] {
+        let _ = writeln!(out, "# HELP lamu_{name} {help}\n# TYPE lamu_{name} gauge");
+        for (account, region, row) in &rows {
+            let figure = figure(row);
+            let _ =
+                writeln!(out, "lamu_{name}{{account=\"{account}\",region=\"{region}\"}} {figure}");
+        }
+    }
+    out
 }
 
 impl Histogram {
@@ -184,6 +248,41 @@ mod tests {
         assert!(text.contains("requests_total{operation=\"Invoke\",status=\"200\"} 2\n"));
         assert!(text.contains("requests_total{operation=\"Invoke\",status=\"0\"} 1\n"));
         assert!(text.contains("requests_total{operation=\"Other\",status=\"404\"} 1\n"));
+    }
+
+    #[test]
+    fn throttles_are_counted_by_reason() {
+        let stats = FrontendStats::default();
+        for (at, reason) in THROTTLES.iter().enumerate() {
+            assert_eq!(*reason as usize, at);
+            stats.throttled(*reason);
+        }
+        let text = stats.render();
+        let line = "throttles_total{reason=\"CallerRateLimitExceeded\"} 1\n";
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn concurrency_is_shown_of_the_busiest_accounts_only() {
+        let mut census: Vec<_> = (0..200)
+            .map(|n| {
+                let account = AccountId::new(format!("{n:012}"));
+                (account, Region::new("us-east-1"), InUse { pool: 1, total: 1, claimed: 1 })
+            })
+            .collect();
+        census[150].2 = InUse { pool: 2, total: 5, claimed: 9 };
+        census[7].2 = InUse::default();
+        let text = of_concurrency(&census);
+        for line in [
+            "lamu_concurrent_executions{account=\"000000000150\",region=\"us-east-1\"} 5\n",
+            "lamu_unreserved_concurrent_executions{account=\"000000000150\",region=\"us-east-1\"} 2\n",
+            "lamu_claimed_account_concurrency{account=\"000000000150\",region=\"us-east-1\"} 9\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("000000000007"), "nothing runs there");
+        let lines = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(lines, 3 * ACCOUNTS_SHOWN);
     }
 
     #[test]

@@ -16,12 +16,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use lamu_model::{AccountId, Digest, Qualifier, Region, Version, VersionSpec};
+use lamu_model::{AccountId, Digest, Qualifier, Region, Version, VersionId, VersionSpec};
 use lamu_store::Revision;
+use tokio::sync::Notify;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Claims};
 
 use super::document::{AliasDoc, FunctionKey, Head, Live, Uid, VersionDoc};
+use super::provisioned;
+use super::provisioner::Wish;
 use super::routing;
 use super::state::Blocked;
 
@@ -70,14 +73,18 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Catalog {
     inner: RwLock<Inner>,
-    /// Told of every change of a reservation.
+    /// Told of every change of a claim.
     admission: Arc<Admission>,
+    /// Something of provisioned concurrency may have changed.
+    provisioning: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     heads: HashMap<FunctionKey, Aged<HeadEntry>>,
     families: HashMap<Uid, Family>,
+    /// Those of the heads that have provisioned concurrency.
+    provisioned: HashMap<Uid, FunctionKey>,
     /// Documents this process deleted whose deletion the watch has not shown
     /// yet: a Put up to this revision is older than the deletion. Bounded by
     /// how far the watch is behind.
@@ -115,8 +122,10 @@ impl HeadEntry {
         self.head.live.as_ref()
     }
 
-    fn reserved(&self) -> Option<u32> {
-        self.live().and_then(|live| live.reserved_concurrency)
+    /// Whether it claims anything of its account's concurrency.
+    fn claims(&self) -> bool {
+        self.live()
+            .is_some_and(|live| live.reserved_concurrency.is_some() || !live.provisioned.is_empty())
     }
 
     /// `$LATEST` ready to run, if the function lives.
@@ -150,7 +159,7 @@ impl Found {
 
 impl Catalog {
     pub fn new(admission: Arc<Admission>) -> Catalog {
-        Catalog { inner: RwLock::default(), admission }
+        Catalog { inner: RwLock::default(), admission, provisioning: Notify::new() }
     }
 
     pub fn head(&self, key: &FunctionKey) -> Option<Arc<HeadEntry>> {
@@ -225,6 +234,36 @@ impl Catalog {
         functions
     }
 
+    /// What the function claims of its account.
+    pub fn claims(&self, entry: &HeadEntry) -> Claims {
+        self.read().claims(entry)
+    }
+
+    /// What shall stand by, by version. One that cannot run yet comes when it
+    /// can.
+    pub fn wishes(&self) -> HashMap<VersionId, Wish> {
+        let inner = self.read();
+        let mut wishes = HashMap::new();
+        for (uid, key) in &inner.provisioned {
+            let Some(entry) = inner.heads.get(key).map(|aged| &aged.entry) else { continue };
+            for claim in inner.claims(entry).provisioned {
+                let versions = claim.versions.iter();
+                let versions = versions.filter_map(|number| inner.version(&entry.head, *number));
+                for version in versions.filter(|version| version.doc.state.runnable().is_ok()) {
+                    let (spec, qualifier) = (version.spec.clone(), claim.qualifier.clone());
+                    let wish = Wish { uid: *uid, qualifier, spec, count: claim.count };
+                    wishes.entry(version.spec.id).or_insert(wish);
+                }
+            }
+        }
+        wishes
+    }
+
+    /// Returns when `wishes` may have changed since it returned last.
+    pub async fn provisioning_changed(&self) {
+        self.provisioning.notified().await;
+    }
+
     /// Functions with something begun and not ended.
     pub fn unsettled(&self) -> Vec<FunctionKey> {
         let inner = self.read();
@@ -296,10 +335,14 @@ impl Catalog {
         let entry = Arc::new(entry);
         let aged = Aged { entry: entry.clone(), generation };
         let before = inner.heads.insert(entry.key.clone(), aged);
-        let before = before.and_then(|aged| aged.entry.reserved());
-        // Told while the lock is held, so that the last word is the newest.
-        if before != entry.reserved() {
-            self.reserve(&entry.key, entry.reserved());
+        if let Some(before) = &before {
+            inner.provisioned.remove(&before.entry.head.uid);
+        }
+        if entry.live().is_some_and(|live| !live.provisioned.is_empty()) {
+            inner.provisioned.insert(entry.head.uid, entry.key.clone());
+        }
+        if entry.claims() || before.is_some_and(|before| before.entry.claims()) {
+            self.tell(&inner, &entry);
         }
         entry
     }
@@ -313,6 +356,7 @@ impl Catalog {
         }
         let versions = &mut inner.families.entry(entry.uid).or_default().versions;
         put(versions, entry.doc.number, entry.clone(), |entry| entry.revision, generation);
+        self.tell_provisioned(&inner, entry.uid);
         entry
     }
 
@@ -325,6 +369,7 @@ impl Catalog {
         }
         let aliases = &mut inner.families.entry(entry.uid).or_default().aliases;
         put(aliases, entry.doc.name.clone(), entry.clone(), |entry| entry.revision, generation);
+        self.tell_provisioned(&inner, entry.uid);
         entry
     }
 
@@ -337,6 +382,7 @@ impl Catalog {
             let generation = inner.generation(kind);
             inner.buried.insert(document.to_owned(), (revision, generation));
         }
+        self.tell_provisioned_of(&inner, document);
     }
 
     /// The watch showed a deletion.
@@ -345,8 +391,10 @@ impl Catalog {
         let removed = inner.remove(document, |known| known < revision);
         inner.buried.remove(document);
         if let (Some(Kind::Heads), Some(key)) = (removed, FunctionKey::parse(document)) {
-            self.reserve(&key, None);
+            inner.provisioned.retain(|_, known| *known != key);
+            self.claim(&key, &Claims::default());
         }
+        self.tell_provisioned_of(&inner, document);
     }
 
     /// A watch begins: what it does not confirm is gone when it has caught up.
@@ -359,13 +407,17 @@ impl Catalog {
         let mut inner = self.write();
         let current = inner.generation(kind);
         match kind {
-            Kind::Heads => inner.heads.retain(|key, aged| {
-                let kept = aged.generation == current;
-                if !kept && aged.entry.reserved().is_some() {
-                    self.reserve(key, None);
-                }
-                kept
-            }),
+            Kind::Heads => {
+                let Inner { heads, provisioned, .. } = &mut *inner;
+                heads.retain(|key, aged| {
+                    let kept = aged.generation == current;
+                    if !kept && aged.entry.claims() {
+                        provisioned.remove(&aged.entry.head.uid);
+                        self.claim(key, &Claims::default());
+                    }
+                    kept
+                });
+            }
             Kind::Versions => {
                 for family in inner.families.values_mut() {
                     family.versions.retain(|_, aged| aged.generation == current);
@@ -382,10 +434,34 @@ impl Catalog {
         inner.buried.retain(|document, (_, generation)| {
             !document.starts_with(prefix) || *generation == current
         });
+        let provisioned: Vec<Uid> = inner.provisioned.keys().copied().collect();
+        provisioned.into_iter().for_each(|uid| self.tell_provisioned(&inner, uid));
     }
 
-    fn reserve(&self, key: &FunctionKey, reserved: Option<u32>) {
-        self.admission.reserve(&key.account, &key.region, &key.name, reserved);
+    /// Told while the lock is held, so that the last word is the newest.
+    fn tell(&self, inner: &Inner, entry: &HeadEntry) {
+        self.claim(&entry.key, &inner.claims(entry));
+    }
+
+    /// A version or alias of this function's life has changed.
+    fn tell_provisioned(&self, inner: &Inner, uid: Uid) {
+        let key = inner.provisioned.get(&uid);
+        if let Some(known) = key.and_then(|key| inner.heads.get(key)) {
+            self.tell(inner, &known.entry);
+        }
+    }
+
+    fn tell_provisioned_of(&self, inner: &Inner, document: &str) {
+        let version = Uid::parse_version(document).map(|(uid, _)| uid);
+        let uid = version.or_else(|| Uid::parse_alias(document).map(|(uid, _)| uid));
+        if let Some(uid) = uid {
+            self.tell_provisioned(inner, uid);
+        }
+    }
+
+    fn claim(&self, key: &FunctionKey, claims: &Claims) {
+        self.admission.claim(&key.account, &key.region, &key.name, claims);
+        self.provisioning.notify_one();
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -418,6 +494,14 @@ impl Inner {
             return None;
         }
         self.families.get(&head.uid)?.versions.get(&number).map(|aged| aged.entry.clone())
+    }
+
+    fn claims(&self, entry: &HeadEntry) -> Claims {
+        let Some(live) = entry.live() else { return Claims::default() };
+        let family = self.families.get(&entry.head.uid);
+        provisioned::claims(live, |name| {
+            family.and_then(|family| family.aliases.get(name)).map(|aged| &aged.entry.doc)
+        })
     }
 
     fn is_buried(&self, document: &str, revision: Revision) -> bool {

@@ -56,6 +56,9 @@ pub struct Live {
     pub latest: Configuration,
     pub status: Status,
     pub reserved_concurrency: Option<u32>,
+    /// By the version's number or the alias's name.
+    #[serde(default)]
+    pub provisioned: BTreeMap<String, ProvisionedConfig>,
     pub tags: BTreeMap<String, String>,
     #[serde(default)]
     pub recursive_loop: RecursiveLoop,
@@ -79,6 +82,14 @@ impl RecursiveLoop {
             RecursiveLoop::Allow => "Allow",
         }
     }
+}
+
+/// How many environments of a version or alias shall stand by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisionedConfig {
+    pub count: u32,
+    /// Milliseconds since the epoch.
+    pub modified_ms: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -347,6 +358,10 @@ pub(crate) mod tests {
             latest: with(vec![layer(b"3")]),
             status: Status::created().settled(Ok(())).updating(&spec).unwrap(),
             reserved_concurrency: Some(3),
+            provisioned: BTreeMap::from([(
+                "prod".into(),
+                ProvisionedConfig { count: 2, modified_ms: 5 },
+            )]),
             tags: BTreeMap::from([("k".into(), "v".into())]),
             recursive_loop: RecursiveLoop::Allow,
             code_signing: None,
@@ -359,6 +374,12 @@ pub(crate) mod tests {
         let packages: Vec<Digest> = head.packages().collect();
         let all: [&[u8]; 5] = [b"zip", b"3", b"zip", b"1", b"2"];
         assert_eq!(packages, all.map(Digest::of));
+
+        // As it was written before there was provisioned concurrency.
+        let mut older: serde_json::Value = serde_json::from_slice(&stored).unwrap();
+        older["live"].as_object_mut().unwrap().remove("provisioned").unwrap();
+        let read: Head = serde_json::from_value(older).unwrap();
+        assert!(read.live.unwrap().provisioned.is_empty());
     }
 
     #[test]

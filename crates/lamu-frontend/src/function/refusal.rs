@@ -50,6 +50,13 @@ pub enum Refusal {
         why: Blocked,
     },
     RevisionMismatch,
+    /// The version or alias has no provisioned concurrency.
+    NoProvisionedConfig,
+    /// An alias shall be provisioned, or is and shall lead, to a version that
+    /// is provisioned otherwise.
+    AliasOfProvisionedVersion,
+    /// A version shall be provisioned that a provisioned alias leads to.
+    VersionOfProvisionedAlias,
     VersionHasAlias {
         version: u64,
     },

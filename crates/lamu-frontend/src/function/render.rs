@@ -188,6 +188,7 @@ mod tests {
             latest,
             status,
             reserved_concurrency: None,
+            provisioned: BTreeMap::new(),
             tags: BTreeMap::new(),
             recursive_loop: Default::default(),
             code_signing: None,

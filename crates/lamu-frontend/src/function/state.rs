@@ -206,6 +206,7 @@ pub fn failure_of(error: &BootError) -> Option<Failure> {
         BootError::NoRoom { .. }
         | BootError::Sandbox { .. }
         | BootError::Silent { .. }
+        | BootError::InitFailed { .. }
         | BootError::Fenced
         | BootError::Draining
         | BootError::WorkerGone => return None,

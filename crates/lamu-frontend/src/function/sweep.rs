@@ -168,6 +168,7 @@ mod tests {
             latest: configuration(),
             status: Status::created(),
             reserved_concurrency: None,
+            provisioned: Default::default(),
             tags: Default::default(),
             recursive_loop: Default::default(),
             code_signing: None,

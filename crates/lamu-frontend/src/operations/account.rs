@@ -21,16 +21,16 @@ impl Control {
         let functions = self.catalog.functions(&ask.caller.account, &ask.caller.region);
         let (account, region) = (&ask.caller.account, &ask.caller.region);
         let mut code_bytes = self.layers.code_bytes(account, region).await?;
-        let mut reserved = 0_u64;
+        let mut claimed = 0_u64;
         for entry in &functions {
             let Some(live) = entry.live() else { continue };
-            reserved += u64::from(live.reserved_concurrency.unwrap_or(0));
+            claimed += u64::from(self.catalog.claims(entry).concurrency());
             code_bytes += live.latest.code_bytes;
             let versions = self.catalog.versions(&entry.head);
             code_bytes +=
                 versions.iter().map(|version| version.doc.configuration.code_bytes).sum::<u64>();
         }
-        let unreserved = u64::from(self.account_concurrency).saturating_sub(reserved);
+        let unreserved = u64::from(self.account_concurrency).saturating_sub(claimed);
         Ok(GetAccountSettingsResponse {
             account_limit: Some(AccountLimit {
                 total_code_size: Some(CODE_BYTES_MAX),

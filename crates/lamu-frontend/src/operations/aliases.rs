@@ -59,45 +59,59 @@ impl Control {
     ) -> Result<AliasConfiguration, Refusal> {
         let key = ask.target(&input.function_name, None)?.unqualified()?;
         let asked = input.function_version.as_deref().map(read_version).transpose()?;
-        self.store
-            .change_alias(&key, &input.name, |function, current| {
-                let current = current
-                    .ok_or_else(|| Refusal::NoAliasToUpdate(alias_arn(&key, &input.name)))?;
-                check_revision(input.revision_id.as_deref(), &current.doc.revision_id)?;
-                let version = asked.unwrap_or(current.doc.version);
-                let routing = match &input.routing_config {
-                    Some(config) => routing::routing(version, weights(Some(config)))?,
-                    None => {
-                        // What stays must still fit beside what changes.
-                        let kept = current
-                            .doc
-                            .routing
-                            .map(|routing| [(routing.version.to_string(), routing.weight)].into());
-                        routing::routing(version, kept.as_ref())?
-                    }
-                };
-                self.check_targets(&key, &function.head, version, routing)?;
-                let doc = AliasDoc {
-                    name: current.doc.name.clone(),
-                    version,
-                    description: input
-                        .description
-                        .clone()
-                        .unwrap_or_else(|| current.doc.description.clone()),
-                    revision_id: Uuid::new_v4(),
-                    routing,
-                };
-                let shown = render::alias(&key, &doc);
-                Ok((Some(doc), shown))
-            })
-            .await
+        let shown =
+            self.store
+                .change_alias(&key, &input.name, |function, current| {
+                    let current = current
+                        .ok_or_else(|| Refusal::NoAliasToUpdate(alias_arn(&key, &input.name)))?;
+                    check_revision(input.revision_id.as_deref(), &current.doc.revision_id)?;
+                    let version = asked.unwrap_or(current.doc.version);
+                    let routing = match &input.routing_config {
+                        Some(config) => routing::routing(version, weights(Some(config)))?,
+                        None => {
+                            // What stays must still fit beside what changes.
+                            let kept = current.doc.routing.map(|routing| {
+                                [(routing.version.to_string(), routing.weight)].into()
+                            });
+                            routing::routing(version, kept.as_ref())?
+                        }
+                    };
+                    self.check_targets(&key, &function.head, version, routing)?;
+                    let doc = AliasDoc {
+                        name: current.doc.name.clone(),
+                        version,
+                        description: input
+                            .description
+                            .clone()
+                            .unwrap_or_else(|| current.doc.description.clone()),
+                        revision_id: Uuid::new_v4(),
+                        routing,
+                    };
+                    self.may_lead(function, &doc)?;
+                    let shown = render::alias(&key, &doc);
+                    Ok((Some(doc), shown))
+                })
+                .await?;
+        // Its provisioned concurrency moves along.
+        self.provision(&[]).await;
+        Ok(shown)
     }
 
     pub async fn delete_alias(&self, ask: &Ask, input: DeleteAliasRequest) -> Result<(), Refusal> {
         let key = ask.target(&input.function_name, None)?.unqualified()?;
+        // Its provisioned concurrency first: what is left by a kill in between
+        // must not come to an alias made later.
+        self.unprovision(&key, &input.name).await?;
         let uid = self
             .store
-            .change_alias(&key, &input.name, |function, _| Ok((None, function.head.uid)))
+            .change_alias(&key, &input.name, |function, _| {
+                let live = function.live();
+                match live.is_some_and(|live| live.provisioned.contains_key(&input.name)) {
+                    // Given some again in between.
+                    true => Err(Refusal::Contended),
+                    false => Ok((None, function.head.uid)),
+                }
+            })
             .await?;
         self.beside.forget_qualifier(uid, &input.name).await;
         Ok(())

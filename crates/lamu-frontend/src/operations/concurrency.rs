@@ -4,10 +4,11 @@ use lamu_api::shapes::{
     Concurrency, DeleteFunctionConcurrencyRequest, GetFunctionConcurrencyRequest,
     GetFunctionConcurrencyResponse, PutFunctionConcurrencyRequest,
 };
-use lamu_model::{UNRESERVED_CONCURRENCY_MIN, Version};
+use lamu_model::Version;
 
 use super::{Ask, Control, living};
 use crate::function::document::{FunctionKey, Head};
+use crate::function::provisioned::Budget;
 use crate::function::refusal::Refusal;
 use crate::function::store::Decision;
 
@@ -22,15 +23,10 @@ impl Control {
             .map_err(|_| Refusal::invalid("ReservedConcurrentExecutions must not be negative."))?;
         let _reserving = self.reserving.lock().await;
         self.set_reserved(&key, Some(reserved), || {
-            let others = self.reserved(&key);
-            let left = u64::from(self.account_concurrency).checked_sub(others + u64::from(reserved));
-            let enough = left.is_some_and(|left| left >= u64::from(UNRESERVED_CONCURRENCY_MIN));
-            if enough || reserved == 0 {
-                return Ok(());
-            }
-            Err(Refusal::invalid(format!(
-                "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{UNRESERVED_CONCURRENCY_MIN}]."
-            )))
+            let entry = self.catalog.function(&key);
+            let provisioned =
+                entry.map_or(0, |entry| self.catalog.claims(&entry).provisioned_sum());
+            self.budget(&key).may_reserve(reserved, provisioned)
         })
         .await?;
         Ok(Concurrency {
@@ -60,11 +56,12 @@ impl Control {
         self.set_reserved(&key, None, || Ok(())).await
     }
 
-    /// What the other functions of the account have reserved.
-    fn reserved(&self, except: &FunctionKey) -> u64 {
-        let functions = self.catalog.functions(&except.account, &except.region);
-        let others = functions.iter().filter(|entry| entry.key != *except);
-        others.filter_map(|entry| entry.live()?.reserved_concurrency).map(u64::from).sum()
+    /// The account's concurrency as this function finds it.
+    pub(super) fn budget(&self, key: &FunctionKey) -> Budget {
+        let functions = self.catalog.functions(&key.account, &key.region);
+        let others = functions.iter().filter(|entry| entry.key != *key);
+        let claimed = others.map(|entry| u64::from(self.catalog.claims(entry).concurrency()));
+        Budget { account: self.account_concurrency, others: claimed.sum() }
     }
 
     async fn set_reserved(

@@ -75,6 +75,7 @@ impl Control {
                     latest,
                     status: Status::created(),
                     reserved_concurrency: None,
+                    provisioned: Default::default(),
                     tags: input.tags.clone().unwrap_or_default(),
                     recursive_loop: RecursiveLoop::default(),
                     code_signing: signing.clone(),
@@ -352,6 +353,7 @@ impl Control {
         };
         if let Some(gone) = self.store.delete_version(key, number, may).await? {
             self.beside.forget_qualifier(gone.uid, &number.to_string()).await;
+            self.unprovision(key, &number.to_string()).await?;
             self.settler.retire(gone.spec.id).await;
         }
         Ok(())

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lamu_link::{
     AcquireError, BootError, EnvironmentHandle, InvokeError, Lease, ManagerHandle, ManagerRequest,
-    Reply, Start, Timings, Work, WorkerHandle, WorkerRequest,
+    ProvisionFailure, ProvisionedRow, Reply, Start, Timings, Work, WorkerHandle, WorkerRequest,
 };
 use lamu_model::{Epoch, Fault, LeaseId, Outcome, SandboxId, VersionId, VersionSpec, WorkerId};
 use serde_json::{Value, json};
@@ -31,6 +31,12 @@ pub struct Fleet {
     pub prepare: watch::Sender<bool>,
     /// Hanging functions end when true.
     pub release: watch::Sender<bool>,
+    /// What stands by, by version's number, and where it fails. Made at once,
+    /// unless held.
+    pub standing: Mutex<Vec<ProvisionedRow>>,
+    pub allocates: Mutex<Result<bool, ProvisionFailure>>,
+    /// What was given up, and after which version.
+    pub given_up: Mutex<Vec<(VersionId, Option<VersionId>)>>,
     /// Leases that came back.
     pub returned: AtomicUsize,
 }
@@ -44,6 +50,9 @@ impl Fleet {
             refuse: Mutex::default(),
             prepare: watch::channel(true).0,
             release: watch::channel(false).0,
+            standing: Mutex::default(),
+            allocates: Mutex::new(Ok(true)),
+            given_up: Mutex::default(),
             returned: AtomicUsize::new(0),
         });
         let (manager, requests) = ManagerHandle::new();
@@ -88,9 +97,43 @@ impl Fleet {
                     let _ = reply.send(Ok(lease));
                 }
                 ManagerRequest::Retire { version } => self.retired.lock().unwrap().push(version),
+                ManagerRequest::Provision { spec, count } => self.provision(spec, count),
+                ManagerRequest::Unprovision { version, after } => {
+                    self.standing.lock().unwrap().retain(|row| row.spec.id != version);
+                    self.given_up.lock().unwrap().push((version, after));
+                }
+                ManagerRequest::Provisioned { reply } => {
+                    let _ = reply.send(self.standing.lock().unwrap().clone());
+                }
                 ManagerRequest::Event(_) | ManagerRequest::Census { .. } => {}
             }
         }
+    }
+
+    fn provision(&self, spec: Arc<VersionSpec>, count: u32) {
+        let allocates = self.allocates.lock().unwrap().clone();
+        let made = if allocates == Ok(true) { count } else { 0 };
+        let mut standing = self.standing.lock().unwrap();
+        standing.retain(|row| row.spec.id != spec.id);
+        standing.push(ProvisionedRow {
+            spec,
+            requested: count,
+            allocated: made,
+            available: made,
+            failure: allocates.err(),
+            leaving: false,
+            invocations: 0,
+            spilled: 0,
+        });
+    }
+
+    /// Version numbers and counts that stand by.
+    pub fn stands(&self) -> Vec<(String, u32)> {
+        let standing = self.standing.lock().unwrap();
+        let mut rows: Vec<_> =
+            standing.iter().map(|row| (row.spec.version.to_string(), row.allocated)).collect();
+        rows.sort();
+        rows
     }
 
     async fn environment(self: Arc<Self>, spec: Arc<VersionSpec>, mut inbox: mpsc::Receiver<Work>) {

@@ -450,6 +450,10 @@ async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
         Op::PutFunctionConcurrency,
         Op::GetFunctionConcurrency,
         Op::DeleteFunctionConcurrency,
+        Op::PutProvisionedConcurrencyConfig,
+        Op::GetProvisionedConcurrencyConfig,
+        Op::DeleteProvisionedConcurrencyConfig,
+        Op::ListProvisionedConcurrencyConfigs,
         Op::PutFunctionEventInvokeConfig,
         Op::UpdateFunctionEventInvokeConfig,
         Op::GetFunctionEventInvokeConfig,
@@ -513,7 +517,8 @@ async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
 #[tokio::test]
 async fn the_process_tells_how_it_is() {
     let world = World::with(|config| {
-        config.render_metrics = std::sync::Arc::new(|| "other_metric 1\n".to_owned());
+        config.render_metrics =
+            std::sync::Arc::new(|| Box::pin(async { "other_metric 1\n".to_owned() }));
     })
     .await;
     assert_eq!(world.client.get("/healthz").await.body, "ok\n");

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::admission::Limits;
+use crate::function::document::ProvisionedConfig;
 use crate::function::document::tests::{configuration, key};
 use crate::function::publish::{self, Fresh};
 use crate::function::state::{Status, VersionState};
@@ -21,6 +22,7 @@ fn head(revision: u64, last_version: u64) -> HeadEntry {
         latest: configuration(),
         status: Status::created().settled(Ok(())),
         reserved_concurrency: None,
+        provisioned: Default::default(),
         tags: BTreeMap::new(),
         recursive_loop: Default::default(),
         code_signing: None,
@@ -139,7 +141,7 @@ fn admission_knows_every_reservation() {
     let key = key("f");
     let admitted = || {
         let now = Instant::now();
-        admission.admit(&key.account, &key.region, &key.name, now).is_ok()
+        admission.admit(&key.account, &key.region, &key.name, Version::Latest, now).is_ok()
     };
     let mut stopped = head(1, 0);
     stopped.head.live.as_mut().unwrap().reserved_concurrency = Some(0);
@@ -147,6 +149,51 @@ fn admission_knows_every_reservation() {
     assert!(!admitted());
     catalog.put_head(HeadEntry::new(key.clone(), Revision(2), head(1, 0).head));
     assert!(admitted());
+}
+
+#[test]
+fn what_is_provisioned_follows_function_alias_and_version() {
+    let admission = Arc::new(Admission::new(Limits::default(), Instant::now()));
+    let catalog = Catalog::new(admission.clone());
+    let key = key("f");
+    let claimed = || admission.in_use(&key.account, &key.region).claimed;
+    let wished = |catalog: &Catalog| {
+        let mut wishes: Vec<_> = catalog
+            .wishes()
+            .into_values()
+            .map(|wish| (wish.spec.version.to_string(), wish.count))
+            .collect();
+        wishes.sort();
+        wishes
+    };
+    let mut provisioned = head(1, 2);
+    let config = ProvisionedConfig { count: 3, modified_ms: 0 };
+    let live = provisioned.head.live.as_mut().unwrap();
+    live.provisioned = BTreeMap::from([("prod".to_owned(), config)]);
+    let stored = provisioned.head.clone();
+    catalog.put_head(HeadEntry::new(key.clone(), Revision(1), stored.clone()));
+    assert_eq!((claimed(), wished(&catalog)), (3, vec![]), "claimed before the alias is known");
+
+    catalog.put_version(version(2, 1));
+    catalog.put_version(version(3, 2));
+    catalog.put_alias(alias(4, 1));
+    assert_eq!(wished(&catalog), [("1".to_owned(), 3)]);
+    catalog.put_alias(alias(5, 2));
+    assert_eq!(wished(&catalog), [("2".to_owned(), 3)]);
+    let mut split = alias(6, 2);
+    split.doc.routing = Some(crate::function::document::Routing { version: 1, weight: 0.1 });
+    catalog.put_alias(split);
+    assert_eq!(wished(&catalog), [("1".to_owned(), 3), ("2".to_owned(), 3)]);
+    assert_eq!(claimed(), 3, "the calls share one count");
+
+    catalog.bury(&UID.alias_document("prod"), Revision(6));
+    assert_eq!(wished(&catalog), []);
+    catalog.put_head(HeadEntry::new(key.clone(), Revision(7), head(1, 2).head));
+    assert_eq!(claimed(), 0);
+    catalog.put_head(HeadEntry::new(key.clone(), Revision(8), stored));
+    assert_eq!(claimed(), 3);
+    catalog.deleted(&key.document(), Revision(9));
+    assert_eq!((claimed(), wished(&catalog)), (0, vec![]));
 }
 
 #[test]
