@@ -119,6 +119,20 @@ pub struct Run {
     #[arg(long, value_name = "COUNT")]
     pub concurrency: Option<String>,
 
+    /// Limit requests a second as AWS does: off, or aws [default: off] [env: LAMU_RATE_LIMITS]
+    ///
+    /// With aws, ten invocations a second for each unit of concurrency; 15
+    /// requests a second to the control plane, and 100 of GetFunction.
+    #[arg(long, value_name = "off|aws")]
+    pub rate_limits: Option<String>,
+
+    /// What memory buys of the CPU: fair, or aws [default: fair] [env: LAMU_CPU_SHARE]
+    ///
+    /// Always a share in proportion to it when environments contend. With aws
+    /// also no more than that, after Init: 1,769 MB are one core.
+    #[arg(long, value_name = "fair|aws")]
+    pub cpu_share: Option<String>,
+
     /// How long an idle environment is kept for the next call [default: 600] [env: LAMU_KEEP_ALIVE_SECS]
     #[arg(long, value_name = "SECS")]
     pub keep_alive_secs: Option<String>,
@@ -283,6 +297,10 @@ pub struct Logs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: lamu ls --region eu-west-1")]
 pub struct Ls {
+    /// Show provisioned concurrency too: what is allocated of what is asked for
+    #[arg(long)]
+    pub provisioned: bool,
+
     #[command(flatten)]
     pub target: Target,
 }

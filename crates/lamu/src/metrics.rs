@@ -1,10 +1,15 @@
 //! What `/metrics` says of worker and environments, in Prometheus' text form.
 //!
-//! Not here: the frontend's own figures, which it renders itself.
+//! Not here: the frontend's own figures, which it renders itself; those of the
+//! manager ([`fleet`]).
+
+mod fleet;
 
 use std::fmt::Write as _;
 
 use lamu_worker::{Worker, WorkerStats};
+
+pub use fleet::of_manager;
 
 /// The lines of one worker.
 pub fn of_worker(worker: &Worker) -> String {

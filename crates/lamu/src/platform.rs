@@ -22,7 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use lamu_fleet::{Manager, ManagerConfig, Placement};
 use lamu_frontend::{
-    AccessKey, Frontend, FrontendConfig, FrontendHandle, Limits, S3Config, S3Credentials,
+    AccessKey, CallerRate, Frontend, FrontendConfig, FrontendHandle, Limits, RateRule, S3Config,
+    S3Credentials,
 };
 use lamu_link::{ManagerHandle, WorkerHandle};
 use lamu_model::{Epoch, Region, WorkerId};
@@ -32,7 +33,7 @@ use lamu_worker::logs::{LogLimits, LogStore};
 use lamu_worker::{User, Worker, WorkerConfig};
 use tracing::{info, warn};
 
-use crate::settings::Settings;
+use crate::settings::{RateLimits, Settings};
 
 /// A platform that serves.
 #[derive(Debug)]
@@ -143,16 +144,27 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
         account: key.account.clone(),
     });
     let worker = doors.worker.clone();
+    let manager = doors.manager.clone();
+    let (rate, caller_rate) = match settings.rate_limits {
+        RateLimits::Off => (RateRule::Unlimited, CallerRate::Unlimited),
+        RateLimits::Aws => (RateRule::TenPerConcurrency, CallerRate::Lambda),
+    };
     let local = FrontendConfig::local(settings.listen, temp_dir);
     let config = FrontendConfig {
         names: settings.names.clone(),
         account: settings.account.clone(),
         region: settings.region.clone(),
         keys: keys.collect(),
-        limits: Limits { concurrency: settings.concurrency, ..local.limits },
+        limits: Limits { concurrency: settings.concurrency, rate },
+        caller_rate,
         s3: S3Config { endpoint: settings.s3_endpoint.clone(), credentials: s3_credentials() },
         access_log: settings.access_log.clone(),
-        render_metrics: Arc::new(move || crate::metrics::of_worker(&worker)),
+        render_metrics: Arc::new(move || {
+            let (worker, manager) = (worker.clone(), manager.clone());
+            Box::pin(async move {
+                crate::metrics::of_worker(&worker) + &crate::metrics::of_manager(&manager).await
+            })
+        }),
         ..local
     };
     let workers = vec![doors.worker.handle().clone()];
@@ -168,6 +180,7 @@ fn worker_config(settings: &Settings, driver: &ProcessDriver) -> WorkerConfig {
     WorkerConfig {
         environments_max: settings.sandboxes_max,
         package_cache_bytes_max: settings.package_cache_mib << 20,
+        cpu_share: settings.cpu_share,
         runtimes: settings
             .runtimes
             .iter()

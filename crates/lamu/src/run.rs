@@ -94,6 +94,8 @@ fn settle(run: &Run) -> Result<Settings, Mistakes> {
         ("memory-mib", &run.memory_mib),
         ("package-cache-mib", &run.package_cache_mib),
         ("concurrency", &run.concurrency),
+        ("rate-limits", &run.rate_limits),
+        ("cpu-share", &run.cpu_share),
         ("keep-alive-secs", &run.keep_alive_secs),
         ("age-max-secs", &run.age_max_secs),
         ("drain-secs", &run.drain_secs),

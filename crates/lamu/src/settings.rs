@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lamu_model::{AccountId, Language, Region, Runtime};
+use lamu_worker::CpuShare;
 
 pub use sources::{Mistakes, Sources};
 
@@ -39,11 +40,22 @@ pub struct Settings {
     pub memory_mib: u64,
     pub package_cache_mib: u64,
     pub concurrency: u32,
+    pub rate_limits: RateLimits,
+    pub cpu_share: CpuShare,
     pub keep_alive: Duration,
     pub age_max: Duration,
     pub drain: Duration,
     /// A line for each request is appended here.
     pub access_log: Option<PathBuf>,
+}
+
+/// Whether requests are limited beside concurrency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateLimits {
+    Off,
+    /// As AWS limits them: ten invocations a second for each unit of
+    /// concurrency, and the rates of the control plane.
+    Aws,
 }
 
 /// One caller's key.
@@ -105,6 +117,8 @@ impl Settings {
         let memory_mib = sources.take("memory-mib", count(128, 1 << 30)).map(u64::from);
         let package_cache_mib = sources.take("package-cache-mib", count(256, 1 << 30));
         let concurrency = sources.take("concurrency", count(1, 1_000_000));
+        let rate_limits = sources.take("rate-limits", rate_limits);
+        let cpu_share = sources.take("cpu-share", cpu_share);
         let keep_alive = sources.take("keep-alive-secs", seconds(1, 86_400));
         let age_max = sources.take("age-max-secs", seconds(1, 7 * 86_400));
         let drain = sources.take("drain-secs", seconds(0, 3_600));
@@ -150,6 +164,8 @@ impl Settings {
             memory_mib: memory_mib.unwrap_or(host.memory_mib.max(128)),
             package_cache_mib: package_cache_mib.map_or(4_096, u64::from),
             concurrency: concurrency.unwrap_or(lamu_model::ACCOUNT_CONCURRENCY_DEFAULT),
+            rate_limits: rate_limits.unwrap_or(RateLimits::Off),
+            cpu_share: cpu_share.unwrap_or(CpuShare::Fair),
             keep_alive,
             age_max,
             drain: drain.unwrap_or(Duration::from_secs(30)),
@@ -274,6 +290,22 @@ fn seconds(min: u32, max: u32) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| count(min, max)(text).map(|secs| Duration::from_secs(secs.into()))
 }
 
+fn rate_limits(text: &str) -> Result<RateLimits, String> {
+    match text {
+        "off" => Ok(RateLimits::Off),
+        "aws" => Ok(RateLimits::Aws),
+        _ => Err("off or aws".into()),
+    }
+}
+
+fn cpu_share(text: &str) -> Result<CpuShare, String> {
+    match text {
+        "fair" => Ok(CpuShare::Fair),
+        "aws" => Ok(CpuShare::Aws),
+        _ => Err("fair or aws".into()),
+    }
+}
+
 fn runtime(name: &str, path: &str) -> Result<(Runtime, PathBuf), String> {
     let runtime = Runtime::new(name);
     match runtime.language() {
@@ -323,6 +355,25 @@ mod tests {
         assert_eq!(settings.account, AccountId::new("000000000000"));
         assert_eq!(settings.memory_mib, 8_000);
         assert!(settings.keys.is_empty());
+        assert_eq!(settings.rate_limits, RateLimits::Off);
+        assert_eq!(settings.cpu_share, CpuShare::Fair);
+    }
+
+    #[test]
+    fn a_platform_may_limit_as_aws_does() {
+        let mut sources = Sources::default();
+        sources.file("lamu.toml", "rate_limits = 'aws'\ncpu_share = 'aws'");
+        let settings = merge(sources).unwrap();
+        assert_eq!(settings.rate_limits, RateLimits::Aws);
+        assert_eq!(settings.cpu_share, CpuShare::Aws);
+
+        let mut wrong = Sources::default();
+        wrong.flag("rate-limits", "on");
+        wrong.flag("cpu-share", "half");
+        assert_eq!(
+            merge(wrong).unwrap_err(),
+            ["--rate-limits on: off or aws", "--cpu-share half: fair or aws"]
+        );
     }
 
     #[test]

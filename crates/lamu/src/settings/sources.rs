@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::Path;
 
 /// Every setting there is, by its flag's name.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "listen",
     "host-names",
     "data",
@@ -22,6 +22,8 @@ const NAMES: [&str; 15] = [
     "memory-mib",
     "package-cache-mib",
     "concurrency",
+    "rate-limits",
+    "cpu-share",
     "keep-alive-secs",
     "age-max-secs",
     "drain-secs",
