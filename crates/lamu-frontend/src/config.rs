@@ -34,6 +34,8 @@ pub struct FrontendConfig {
     pub region: Region,
     /// Without any, nothing is verified and only loopback is served.
     pub keys: Vec<AccessKey>,
+    /// Whether policies that let anyone in are refused.
+    pub block_public_policies: bool,
     /// What each account may use in each region.
     pub limits: Limits,
     /// How often each account may ask the control plane.
@@ -88,6 +90,7 @@ impl FrontendConfig {
             account: AccountId::new("000000000000"),
             region: Region::new("us-east-1"),
             keys: Vec::new(),
+            block_public_policies: false,
             // The rate rule protects a fleet that strangers share; one user's
             // own machine has its concurrency to bound it.
             limits: Limits { rate: RateRule::Unlimited, ..Limits::default() },
@@ -109,6 +112,7 @@ impl fmt::Debug for FrontendConfig {
             .field("account", &self.account)
             .field("region", &self.region)
             .field("keys", &self.keys)
+            .field("block_public_policies", &self.block_public_policies)
             .field("limits", &self.limits)
             .field("caller_rate", &self.caller_rate)
             .field("s3", &self.s3)

@@ -9,14 +9,19 @@ use lamu_api::{ApiError, ErrorCode};
 use lamu_link::{AcquireError, BootError, LogError, PlaceError};
 use lamu_store::{MetadataError, PackagesError};
 
+use crate::access::Denied;
 use crate::admission::Throttle;
 use crate::function::refusal::Refusal;
+use crate::function::resource_policy::{POLICY_BYTES_MAX, PolicyRefusal};
 use crate::function::state::Blocked;
+use crate::policy::Refused;
 use crate::rate::whole_secs;
 
 const RATE_EXCEEDED: &str = "Rate Exceeded.";
 const NOT_THE_FUNCTION: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.";
 const UNSIGNED: &str = "Lambda cannot deploy the function. The function or layer might be signed using a signature that the client is not configured to accept. Check the provided signature for unsigned.";
+/// Before which operation tells the latest.
+const REVISION: &str = "The Revision Id provided does not match the latest Revision Id.";
 const REVISION_MISMATCH: &str = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
 
 /// An internal trouble is said to the caller in general words; what it was is
@@ -68,6 +73,16 @@ pub fn of_refusal(refusal: Refusal) -> ApiError {
         Refusal::VersionOfProvisionedAlias => {
             ApiError::conflict("Version is pointed by a Provisioned Concurrency alias")
         }
+        Refusal::PolicyRevisionMismatch { latest } => ApiError::new(
+            ErrorCode::PreconditionFailed,
+            format!("{REVISION} Call the {latest} API to retrieve the latest Revision Id"),
+        ),
+        Refusal::NoResource => ApiError::not_found("The resource you requested does not exist."),
+        Refusal::NoPolicyFor(arn) => ApiError::not_found(format!("No policy found for: {arn}")),
+        Refusal::NoPolicy => {
+            ApiError::not_found("No policy is associated with the given resource.")
+        }
+        Refusal::Policy(refusal) => of_policy(refusal),
         Refusal::VersionHasAlias { version } => ApiError::conflict(format!(
             "Version {version} cannot be deleted because it is referenced by one or more aliases"
         )),
@@ -102,6 +117,51 @@ pub fn of_refusal(refusal: Refusal) -> ApiError {
             service()
         }
     }
+}
+
+fn of_policy(refusal: PolicyRefusal) -> ApiError {
+    match refusal {
+        PolicyRefusal::SidExists(sid) => ApiError::conflict(format!(
+            "The statement id ({sid}) provided already exists. Please provide a new statement id, or remove the existing statement."
+        )),
+        PolicyRefusal::SidMissing(sid) => {
+            ApiError::not_found(format!("Statement {sid} is not found in resource policy."))
+        }
+        PolicyRefusal::TooLong { bytes } => ApiError::new(
+            ErrorCode::PolicyLengthExceeded,
+            format!(
+                "The final policy size ({bytes}) is bigger than the limit ({POLICY_BYTES_MAX})."
+            ),
+        ),
+        PolicyRefusal::PrincipalInvalid => ApiError::invalid(
+            "The provided principal was invalid. Please check the principal and try again.",
+        ),
+        PolicyRefusal::Malformed(errors) => {
+            ApiError::invalid(format!("The provided policy is invalid: {errors}"))
+        }
+    }
+}
+
+/// In IAM's words, which name the kind of policy that decided.
+pub fn of_denied(denied: &Denied) -> ApiError {
+    ApiError::new(ErrorCode::AccessDenied, denied_text(denied))
+}
+
+pub fn denied_text(denied: &Denied) -> String {
+    let Denied { principal, action, resource, why } = denied;
+    let because = match why {
+        Refused::NoIdentityPolicy => {
+            format!("because no identity-based policy allows the {action} action")
+        }
+        Refused::NoResourcePolicy => {
+            format!("because no resource-based policy allows the {action} action")
+        }
+        Refused::DenyOfIdentity => "with an explicit deny in an identity-based policy".to_owned(),
+        Refused::DenyOfResource => "with an explicit deny in a resource-based policy".to_owned(),
+    };
+    format!(
+        "User: {principal} is not authorized to perform: {action} on resource: {resource} {because}"
+    )
 }
 
 fn of_blocked(arn: &str, why: &Blocked) -> String {

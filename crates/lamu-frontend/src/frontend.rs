@@ -14,6 +14,7 @@ use tokio::sync::watch::error::RecvError;
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::access::{Access, Enforced};
 use crate::access_log::AccessLog;
 use crate::admission::Admission;
 use crate::body::Budget;
@@ -132,8 +133,14 @@ impl Frontend {
         let provisioner = Arc::new(Provisioner::new(catalog.clone(), manager.clone()));
         tasks.spawn(sweeper.clone().run());
         tasks.spawn(provisioner.clone().run());
+        let enforced = match config.keys.is_empty() {
+            false => Enforced::Yes,
+            true => Enforced::OwnAccountsAreOpen,
+        };
+        let access = Arc::new(Access { catalog: catalog.clone(), enforced });
         let service = Arc::new(Service {
             identities: Identities::new(config.keys, config.account, config.region),
+            access: access.clone(),
             own: OwnNames::new(local_addr, &config.names),
             callers: Callers::new(config.caller_rate, Instant::now()),
             control: Arc::new(Control {
@@ -149,10 +156,12 @@ impl Frontend {
                 layers,
                 signing,
                 account_concurrency: config.limits.concurrency,
+                block_public_policies: config.block_public_policies,
                 reserving: Mutex::new(()),
             }),
             invoker: Invoker {
                 catalog,
+                access,
                 admission,
                 manager,
                 stats: stats.clone(),

@@ -21,6 +21,7 @@ pub mod publish;
 pub mod refusal;
 pub mod render;
 pub mod resolve;
+pub mod resource_policy;
 pub mod routing;
 pub mod runtime_management;
 pub mod runtimes;

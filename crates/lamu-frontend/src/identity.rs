@@ -1,16 +1,18 @@
 //! Who calls, and for which region.
 //!
 //! With keys configured every request must carry a right signature, and the
-//! key says whose account it is. Without keys nothing is verified, only
+//! key says which principal signed. Without keys nothing is verified, only
 //! loopback is served, and a signature, right or wrong, says region and
 //! account: the region of its scope, the account of an access key of twelve
-//! digits. What is missing is the configured default.
+//! digits. What is missing is the configured default, and everyone is the root
+//! of their account.
 //!
 //! Not here: the signatures themselves (`lamu_api::sigv4`), what a web page
-//! could send (`browser`).
+//! could send (`browser`), what a principal may do (`access`).
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use lamu_api::ApiError;
@@ -19,20 +21,30 @@ use lamu_model::{AccountId, Region};
 
 use crate::error;
 use crate::function::resolve::Caller;
+use crate::policy::Principal;
 
 /// A key that callers may sign with.
 #[derive(Clone)]
 pub struct AccessKey {
     pub id: String,
     pub secret: String,
-    pub account: AccountId,
+    /// Who signs with it.
+    pub principal: Arc<Principal>,
+}
+
+impl AccessKey {
+    /// The key of an account's root, which may do anything in it.
+    pub fn root(id: impl Into<String>, secret: impl Into<String>, account: AccountId) -> AccessKey {
+        let principal = Arc::new(Principal::root(account));
+        AccessKey { id: id.into(), secret: secret.into(), principal }
+    }
 }
 
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessKey")
             .field("id", &self.id)
-            .field("account", &self.account)
+            .field("principal", &self.principal.arn)
             .finish_non_exhaustive()
     }
 }
@@ -40,13 +52,33 @@ impl fmt::Debug for AccessKey {
 #[derive(Debug)]
 pub struct Identities {
     keys: HashMap<String, AccessKey>,
-    default: Caller,
+    default: Identity,
+}
+
+/// Who sent a request, and for which region.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub principal: Arc<Principal>,
+    pub region: Region,
+    account: AccountId,
+}
+
+impl Identity {
+    fn root(account: AccountId, region: Region) -> Identity {
+        let principal = Arc::new(Principal::root(account.clone()));
+        Identity { principal, region, account }
+    }
+
+    /// In whose account the request acts, unless it names another.
+    pub fn caller(&self) -> Caller {
+        Caller { account: self.account.clone(), region: self.region.clone() }
+    }
 }
 
 impl Identities {
     pub fn new(keys: Vec<AccessKey>, account: AccountId, region: Region) -> Identities {
         let keys = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
-        Identities { keys, default: Caller { account, region } }
+        Identities { keys, default: Identity::root(account, region) }
     }
 
     /// Whether signatures are asked for.
@@ -55,13 +87,13 @@ impl Identities {
     }
 
     /// `service` is the signing name the request must be for.
-    pub fn caller(
+    pub fn identify(
         &self,
         parts: &RequestParts<'_>,
         body: &[u8],
         service: &str,
         now: DateTime<Utc>,
-    ) -> Result<Caller, ApiError> {
+    ) -> Result<Identity, ApiError> {
         if !self.verifies() {
             return Ok(self.claimed(parts));
         }
@@ -70,31 +102,32 @@ impl Identities {
         if !is_region(&identity.region) {
             return Err(error::of_region());
         }
-        let account = match self.keys.get(&identity.access_key) {
-            Some(key) => key.account.clone(),
-            None => self.default.account.clone(),
+        let principal = match self.keys.get(&identity.access_key) {
+            Some(key) => key.principal.clone(),
+            None => self.default.principal.clone(),
         };
-        Ok(Caller { account, region: Region::new(identity.region) })
+        let account = principal.account.clone();
+        let account = account.unwrap_or_else(|| self.default.account.clone());
+        Ok(Identity { principal, region: Region::new(identity.region), account })
     }
 
     /// What an unverified signature says.
-    fn claimed(&self, parts: &RequestParts<'_>) -> Caller {
+    fn claimed(&self, parts: &RequestParts<'_>) -> Identity {
         let Some(scope) = sigv4::scope_of(parts.headers, parts.query) else {
             return self.default.clone();
         };
         let twelve_digits =
             scope.access_key.len() == 12 && scope.access_key.bytes().all(|b| b.is_ascii_digit());
-        let account = match twelve_digits {
-            true => AccountId::new(scope.access_key),
-            false => self.default.account.clone(),
-        };
         let region = match is_region(&scope.region) {
             // The common case costs no allocation.
             true if scope.region == self.default.region.as_str() => self.default.region.clone(),
             true => Region::new(scope.region),
             false => self.default.region.clone(),
         };
-        Caller { account, region }
+        match twelve_digits {
+            true => Identity::root(AccountId::new(scope.access_key), region),
+            false => Identity { region, ..self.default.clone() },
+        }
     }
 }
 
@@ -127,7 +160,8 @@ mod tests {
             headers: &headers,
             authority: None,
         };
-        let caller = identities.caller(&parts, b"", "lambda", Utc::now()).unwrap();
+        let identity = identities.identify(&parts, b"", "lambda", Utc::now()).unwrap();
+        let caller = identity.caller();
         (caller.account.to_string(), caller.region.to_string())
     }
 

@@ -23,9 +23,10 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use lamu_api::{ApiError, ErrorCode, InvokeHead, Operation};
 use lamu_link::{Call, Hold, InvokeError, ManagerHandle, Reply, Start, Timings};
-use lamu_model::{Outcome, Qualifier, RequestId, Version, VersionSpec};
+use lamu_model::{FunctionRef, Outcome, Qualifier, RequestId, Version, VersionSpec};
 use uuid::Uuid;
 
+use crate::access::{Access, Asker, asked};
 use crate::admission::Admission;
 use crate::error;
 use crate::event;
@@ -56,6 +57,7 @@ const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 #[derive(Debug)]
 pub struct Invoker {
     pub catalog: Arc<Catalog>,
+    pub access: Arc<Access>,
     pub admission: Arc<Admission>,
     pub manager: ManagerHandle,
     pub stats: Arc<FrontendStats>,
@@ -71,11 +73,28 @@ pub struct Invocation<'a> {
     /// Random.
     pub seed: Uuid,
     pub caller: &'a Caller,
+    pub authority: Authority<'a>,
     pub head: InvokeHead,
     pub headers: &'a HeaderMap,
     /// `None` when it was larger than may be.
     pub payload: Option<Bytes>,
     pub now_secs: u64,
+}
+
+/// A function as the request names it.
+struct Named<'a> {
+    function: FunctionRef,
+    qualifier: Option<&'a str>,
+}
+
+/// Why an invocation may be one.
+#[derive(Clone, Copy, Debug)]
+pub enum Authority<'a> {
+    /// This principal asks, and its policies and the function's decide.
+    Of(Asker<'a>),
+    /// It was decided already, by who took the request in.
+    #[expect(dead_code, reason = "function URLs and pollers are not served yet")]
+    Granted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,17 +107,24 @@ enum Kind {
 impl Invoker {
     pub async fn invoke(&self, invocation: Invocation<'_>) -> Result<Response<Bytes>, ApiError> {
         let began = Instant::now();
-        let Invocation { operation, request, seed, caller, head, headers, payload, now_secs } =
-            invocation;
+        let Invocation {
+            operation,
+            request,
+            seed,
+            caller,
+            authority,
+            head,
+            headers,
+            payload,
+            now_secs,
+        } = invocation;
         let kind = match head.invocation_type.as_deref() {
             Some("Event") => Kind::Event,
             Some("DryRun") => Kind::DryRun,
             _ => Kind::RequestResponse,
         };
-        let target =
-            resolve(head.function, head.qualifier.as_deref(), caller, operation.iam_action())
-                .map_err(error::of_refusal)?;
-        let found = self.find(&target, seed)?;
+        let named = Named { function: head.function, qualifier: head.qualifier.as_deref() };
+        let (target, found) = self.reach(named, caller, operation, authority, seed)?;
         let mut trace = Trace::of(header_text(headers, &TRACE_ID), seed, now_secs);
         let version = match &found.version {
             None => Version::Latest,
@@ -150,14 +176,35 @@ impl Invoker {
         Ok(response)
     }
 
-    fn find(&self, target: &Target, seed: Uuid) -> Result<Found, ApiError> {
+    /// What is to be invoked: in this region, allowed to the caller, named by
+    /// one qualifier, and there.
+    fn reach(
+        &self,
+        named: Named<'_>,
+        caller: &Caller,
+        operation: Operation,
+        authority: Authority<'_>,
+        seed: Uuid,
+    ) -> Result<(Target, Found), ApiError> {
+        let Named { function, qualifier } = named;
+        let target = asked::target(function.clone(), qualifier, caller);
+        let target = target.map_err(error::of_refusal)?;
         let found = self.catalog.find(&target.key, target.qualifier.as_ref(), draw(seed));
-        found.ok_or_else(|| {
+        if let Authority::Of(asker) = authority {
+            self.access.invoke(&asker, operation.iam_action(), &target, found.as_ref())?;
+        }
+        // It acts for the function's owner from here on.
+        let owner =
+            Caller { account: target.key.account.clone(), region: target.key.region.clone() };
+        let target = resolve(function, qualifier, &owner, operation.iam_action())
+            .map_err(error::of_refusal)?;
+        let found = found.ok_or_else(|| {
             // The service appends the qualifier here even if none was sent.
             let latest = Qualifier::Version(Version::Latest);
             let qualifier = target.qualifier.as_ref().unwrap_or(&latest);
             error::of_refusal(Refusal::NoFunction(target.key.arn().qualified(qualifier)))
-        })
+        })?;
+        Ok((target, found))
     }
 
     /// Stops a call that came round to its function too often, unless the

@@ -10,6 +10,7 @@
 //! Not here: AWS's wire (`lamu_api`), making and running environments
 //! (`lamu_fleet`, `lamu_worker`).
 
+mod access;
 mod access_log;
 mod admission;
 mod answer;
@@ -29,6 +30,7 @@ mod layer;
 mod listener;
 mod logs;
 mod operations;
+mod policy;
 mod rate;
 mod s3;
 mod service;
@@ -42,5 +44,7 @@ pub use callers::CallerRate;
 pub use config::{Bounds, FrontendConfig, RenderMetrics};
 pub use frontend::{Frontend, FrontendHandle, StartError};
 pub use identity::AccessKey;
+pub use policy::managed::{names as managed_policy_names, policy as managed_policy};
+pub use policy::{Attached, Policy, PolicyErrors, Principal};
 pub use s3::{S3Config, S3Credentials};
 pub use stats::FrontendStats;

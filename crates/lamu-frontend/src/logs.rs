@@ -91,6 +91,12 @@ pub async fn answer(
     }
 }
 
+/// The answer to who may not ask.
+pub fn refuse_access(message: String) -> Response<Bytes> {
+    let code = "AccessDeniedException";
+    respond(400, Some(code), &json!({"__type": code, "message": message}))
+}
+
 fn respond(status: u16, code: Option<&'static str>, value: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(value.to_string()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();

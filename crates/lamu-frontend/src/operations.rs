@@ -11,6 +11,7 @@ mod concurrency;
 mod functions;
 mod invoke_configs;
 mod layers;
+mod permissions;
 mod provisioned;
 mod runtimes;
 mod signing;
@@ -57,6 +58,8 @@ pub struct Control {
     pub signing: SigningStore,
     /// Concurrent invocations of an account in a region.
     pub account_concurrency: u32,
+    /// Whether policies that let anyone in are refused.
+    pub block_public_policies: bool,
     /// Claims are counted over all functions of an account, so they are made one
     /// at a time.
     pub reserving: tokio::sync::Mutex<()>,

@@ -14,17 +14,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use chrono::Utc;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN};
+use chrono::{DateTime, Utc};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use lamu_api::sigv4::RequestParts;
-use lamu_api::{ApiError, Input, Operation, Route};
+use lamu_api::{ApiError, Operation, Request, Route};
 use lamu_link::LogsHandle;
 use lamu_model::RequestId;
 use lamu_store::Packages;
 use uuid::Uuid;
 
+use crate::access::{self, Access, Asker};
 use crate::access_log::{self, AccessLog};
 use crate::answer::Answer;
 use crate::body::{self, BodyError, Budget, Received};
@@ -34,8 +35,8 @@ use crate::code_link;
 use crate::config::RenderMetrics;
 use crate::error;
 use crate::function::refusal::Refusal;
-use crate::identity::Identities;
-use crate::invoke::{Invocation, Invoker};
+use crate::identity::{Identities, Identity};
+use crate::invoke::{Authority, Invocation, Invoker};
 use crate::logs;
 use crate::operations::{Ask, Control};
 use crate::stats::{self, Counted, FrontendStats};
@@ -51,6 +52,7 @@ const UPLOAD_COPIES: u64 = 3;
 /// Everything a request may need.
 pub struct Service {
     pub identities: Identities,
+    pub access: Arc<Access>,
     pub own: OwnNames,
     pub callers: Callers,
     pub control: Arc<Control>,
@@ -70,6 +72,7 @@ struct Read {
     parts: Parts,
     request: RequestId,
     seed: Uuid,
+    peer: SocketAddr,
 }
 
 impl Read {
@@ -84,6 +87,18 @@ impl Read {
     fn host(&self) -> Option<&str> {
         let header = self.parts.headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
         header.or_else(|| self.parts.uri.authority().map(|authority| authority.as_str()))
+    }
+
+    /// Who asks, as policies see it.
+    fn asker<'a>(&'a self, identity: &'a Identity, now: DateTime<Utc>) -> Asker<'a> {
+        let user_agent = self.parts.headers.get(USER_AGENT);
+        Asker {
+            principal: &identity.principal,
+            region: &identity.region,
+            now,
+            source_ip: Some(self.peer.ip()),
+            user_agent: user_agent.and_then(|agent| agent.to_str().ok()),
+        }
     }
 
     fn signed(&self) -> RequestParts<'_> {
@@ -113,7 +128,7 @@ where
     let noted = service.access_log.as_ref();
     let noted =
         noted.map(|_| (Instant::now(), access_log::Request::of(&parts.headers, Utc::now())));
-    let read = Read { parts, request: RequestId::new(id), seed };
+    let read = Read { parts, request: RequestId::new(id), seed, peer };
     let (counted, mut response) = service.clone().route(read, body, peer).await;
     let status = response.status().as_u16();
     service.stats.count(counted, status);
@@ -225,10 +240,19 @@ impl Service {
             Err(error) => return unread(error),
         };
         let now = Utc::now();
-        match self.identities.caller(&read.signed(), &received.bytes, "logs", now) {
-            Ok(caller) => whole(logs::answer(&self.logs, &caller, target, &received.bytes).await),
-            Err(error) => whole(error.respond()),
+        let identity = match self.identities.identify(&read.signed(), &received.bytes, "logs", now)
+        {
+            Ok(identity) => identity,
+            Err(error) => return whole(error.respond()),
+        };
+        let caller = identity.caller();
+        let asker = read.asker(&identity, now);
+        for (action, arn) in access::logs::asked(&caller, target, &received.bytes) {
+            if let Err(denied) = self.access.own(&asker, &action, &arn) {
+                return whole(logs::refuse_access(error::denied_text(&denied)));
+            }
         }
+        whole(logs::answer(&self.logs, &caller, target, &received.bytes).await)
     }
 
     async fn lambda<B>(self: Arc<Self>, read: Read, body: B) -> (Counted, Response<Answer>)
@@ -281,14 +305,15 @@ impl Service {
             None => (None, None),
         };
         let body = payload.as_ref().map_or(&b""[..], |payload| payload);
-        let caller = self.identities.caller(&read.signed(), body, "lambda", now)?;
+        let identity = self.identities.identify(&read.signed(), body, "lambda", now)?;
         let head = lamu_api::invoke_head(route, read.query(), &read.parts.headers)?;
         self.invoker
             .invoke(Invocation {
                 operation: route.operation,
                 request: &read.request,
                 seed: read.seed,
-                caller: &caller,
+                caller: &identity.caller(),
+                authority: Authority::Of(read.asker(&identity, now)),
                 head,
                 headers: &read.parts.headers,
                 payload,
@@ -306,14 +331,18 @@ impl Service {
         let running = tokio::spawn(async move {
             let now = Utc::now();
             let signed = read.signed();
-            let caller = self.identities.caller(&signed, &received.bytes, "lambda", now)?;
+            let identity = self.identities.identify(&signed, &received.bytes, "lambda", now)?;
             let route = lamu_api::route(signed.method, signed.path, signed.query)?;
-            let counted = self.callers.take(&caller, route.operation, Instant::now());
+            let operation = route.operation;
+            let counted = self.callers.take(&identity.caller(), operation, Instant::now());
             counted.map_err(error::of_caller_rate)?;
             let base = format!("http://{}", read.host().unwrap_or("localhost"));
-            let ask = Ask { operation: route.operation, caller, base, now };
             let Received { bytes, share: _share } = received;
-            self.operate(&ask, &route, &read, bytes).await
+            let request = lamu_api::read(&route, read.query(), &read.parts.headers, bytes)?;
+            let asker = read.asker(&identity, now);
+            let caller = self.access.admit(&asker, operation, &request.members)?;
+            let ask = Ask { operation, caller, base, now };
+            self.operate(&ask, request).await
         });
         running.await.unwrap_or_else(|error| {
             tracing::error!(%error, "an operation ended badly");
@@ -321,18 +350,12 @@ impl Service {
         })
     }
 
-    async fn operate(
-        &self,
-        ask: &Ask,
-        route: &Route<'_>,
-        read: &Read,
-        body: Bytes,
-    ) -> Result<Response<Bytes>, ApiError> {
+    /// What is asked is valid, and the caller may have it done.
+    async fn operate(&self, ask: &Ask, request: Request) -> Result<Response<Bytes>, ApiError> {
         let control = &*self.control;
-        let request = Unread { route, read, body };
         macro_rules! run {
             ($method:ident) => {{
-                let input = request.input()?;
+                let input = request.into_input()?;
                 respond(ask.operation, control.$method(ask, input).await)
             }};
         }
@@ -398,29 +421,14 @@ impl Service {
                 run!(delete_function_code_signing_config)
             }
             Operation::GetAccountSettings => run!(get_account_settings),
-            other => {
-                request.check()?;
-                Err(other.not_implemented())
-            }
+            Operation::AddPermission => run!(add_permission),
+            Operation::RemovePermission => run!(remove_permission),
+            Operation::GetPolicy => run!(get_policy),
+            Operation::PutResourcePolicy => run!(put_resource_policy),
+            Operation::GetResourcePolicy => run!(get_resource_policy),
+            Operation::DeleteResourcePolicy => run!(delete_resource_policy),
+            other => Err(other.not_implemented()),
         }
-    }
-}
-
-/// A request of the control plane before it was held against the model.
-struct Unread<'a> {
-    route: &'a Route<'a>,
-    read: &'a Read,
-    body: Bytes,
-}
-
-impl Unread<'_> {
-    fn input<I: Input>(self) -> Result<I, ApiError> {
-        lamu_api::parse(self.route, self.read.query(), &self.read.parts.headers, self.body)
-    }
-
-    fn check(self) -> Result<(), ApiError> {
-        let headers = &self.read.parts.headers;
-        lamu_api::read(self.route, self.read.query(), headers, self.body).map(|_| ())
     }
 }
 

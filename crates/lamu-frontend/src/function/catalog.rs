@@ -25,6 +25,7 @@ use crate::admission::{Admission, Claims};
 use super::document::{AliasDoc, FunctionKey, Head, Live, Uid, VersionDoc};
 use super::provisioned;
 use super::provisioner::Wish;
+use super::resource_policy::ResourcePolicy;
 use super::routing;
 use super::state::Blocked;
 
@@ -68,6 +69,8 @@ pub struct Found {
     pub function: Arc<HeadEntry>,
     /// None when it is `$LATEST`.
     pub version: Option<Arc<VersionEntry>>,
+    /// Of the name as it was given: the alias's own, where it is an alias.
+    pub policy: Option<Arc<ResourcePolicy>>,
 }
 
 #[derive(Debug)]
@@ -181,20 +184,25 @@ impl Catalog {
     ) -> Option<Found> {
         let inner = self.read();
         let function = inner.heads.get(key)?.entry.clone();
-        function.live()?;
+        let mut policy = function.live()?.policy.clone();
         let version = match qualifier {
             None => Version::Latest,
             Some(Qualifier::Version(version)) => *version,
             Some(Qualifier::Alias(name)) => {
                 let family = inner.families.get(&function.head.uid)?;
-                routing::choose(&family.aliases.get(name)?.entry.doc, draw)
+                let alias = &family.aliases.get(name)?.entry.doc;
+                policy.clone_from(&alias.policy);
+                routing::choose(alias, draw)
             }
         };
         let version = match version {
             Version::Latest => None,
             Version::Number(number) => Some(inner.version(&function.head, number)?),
         };
-        Some(Found { function, version })
+        if let (Some(Qualifier::Version(_)), Some(version)) = (qualifier, &version) {
+            policy.clone_from(&version.doc.policy);
+        }
+        Some(Found { function, version, policy })
     }
 
     pub fn version(&self, head: &Head, number: u64) -> Option<Arc<VersionEntry>> {

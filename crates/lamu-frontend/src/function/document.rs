@@ -24,6 +24,7 @@ use lamu_model::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::resource_policy::ResourcePolicy;
 use super::state::{Status, VersionState};
 
 /// What a function is called: unique while it lives.
@@ -65,6 +66,9 @@ pub struct Live {
     /// ARN of its code signing configuration.
     #[serde(default)]
     pub code_signing: Option<String>,
+    /// Who else may do what with the function by its bare name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<ResourcePolicy>>,
 }
 
 /// What becomes of a call that went round in a circle.
@@ -100,6 +104,8 @@ pub struct VersionDoc {
     /// The description of `$LATEST` at publish; the version may have another.
     pub source_description: String,
     pub state: VersionState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<ResourcePolicy>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,6 +115,8 @@ pub struct AliasDoc {
     pub description: String,
     pub revision_id: Uuid,
     pub routing: Option<Routing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<ResourcePolicy>>,
 }
 
 /// The second version of an alias and its share of the calls.
@@ -365,6 +373,7 @@ pub(crate) mod tests {
             tags: BTreeMap::from([("k".into(), "v".into())]),
             recursive_loop: RecursiveLoop::Allow,
             code_signing: None,
+            policy: None,
         };
         let head = Head { uid: Uid(Uuid::from_u128(7)), last_version: 4, live: Some(live) };
 

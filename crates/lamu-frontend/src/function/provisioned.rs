@@ -185,6 +185,7 @@ mod tests {
             description: String::new(),
             revision_id: Uuid::from_u128(1),
             routing,
+            policy: None,
         }
     }
 

@@ -88,6 +88,7 @@ pub fn version(
         configuration,
         source_description: latest.description.clone(),
         state,
+        policy: None,
     }
 }
 

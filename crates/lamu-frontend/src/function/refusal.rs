@@ -5,6 +5,7 @@ use lamu_api::ApiError;
 use lamu_model::{AccountId, Arn, Region};
 use lamu_store::{MetadataError, PackagesError};
 
+use super::resource_policy::PolicyRefusal;
 use super::state::Blocked;
 
 #[derive(Debug)]
@@ -57,6 +58,17 @@ pub enum Refusal {
     AliasOfProvisionedVersion,
     /// A version shall be provisioned that a provisioned alias leads to.
     VersionOfProvisionedAlias,
+    /// Of a policy; which operation tells the latest revision.
+    PolicyRevisionMismatch {
+        latest: &'static str,
+    },
+    /// Whatever was asked for, in no more words.
+    NoResource,
+    /// The function whose policy is to change is not there.
+    NoPolicyFor(Arn),
+    /// It is, and has no policy.
+    NoPolicy,
+    Policy(PolicyRefusal),
     VersionHasAlias {
         version: u64,
     },
@@ -98,6 +110,12 @@ impl Refusal {
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Refusal {
         Refusal::Request(error)
+    }
+}
+
+impl From<PolicyRefusal> for Refusal {
+    fn from(refusal: PolicyRefusal) -> Refusal {
+        Refusal::Policy(refusal)
     }
 }
 

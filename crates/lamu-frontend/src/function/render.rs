@@ -192,6 +192,7 @@ mod tests {
             tags: BTreeMap::new(),
             recursive_loop: Default::default(),
             code_signing: None,
+            policy: None,
         }
     }
 

@@ -102,17 +102,29 @@ impl Store {
         number: u64,
         mut decide: impl FnMut(&VersionDoc) -> Option<VersionDoc>,
     ) -> Result<(), Refusal> {
+        let decide = |current: Option<&VersionDoc>| Ok((current.and_then(&mut decide), ()));
+        self.decide_version(key, number, decide).await
+    }
+
+    /// The same with an answer, which a version that is not there can refuse.
+    pub async fn decide_version<T>(
+        &self,
+        key: &FunctionKey,
+        number: u64,
+        mut decide: impl FnMut(Option<&VersionDoc>) -> Result<(Option<VersionDoc>, T), Refusal>,
+    ) -> Result<T, Refusal> {
         let _turn = self.turn(key).await;
         for _ in 0..ATTEMPTS_MAX {
-            let Some(head) = self.catalog.function(key) else { return Ok(()) };
-            let Some(current) = self.catalog.version(&head.head, number) else { return Ok(()) };
-            let Some(doc) = decide(&current.doc) else { return Ok(()) };
+            let head = self.catalog.function(key);
+            let current = head.and_then(|head| self.catalog.version(&head.head, number));
+            let (doc, answer) = decide(current.as_ref().map(|current| &current.doc))?;
+            let (Some(doc), Some(current)) = (doc, current) else { return Ok(answer) };
             let document = current.uid.version_document(number);
             let expect = Expect::At(current.revision);
             match self.metadata.put(&document, encode(&doc)?, expect).await {
                 Ok(revision) => {
                     self.catalog.put_version(VersionEntry::new(current.uid, revision, doc));
-                    return Ok(());
+                    return Ok(answer);
                 }
                 Err(MetadataError::Conflict { .. }) => {
                     self.refresh(Kind::Versions, &document).await?;

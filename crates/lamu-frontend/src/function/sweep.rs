@@ -172,6 +172,7 @@ mod tests {
             tags: Default::default(),
             recursive_loop: Default::default(),
             code_signing: None,
+            policy: None,
         };
         assert_eq!(live.latest.code, kept);
         let head = Head { uid: Uid(uuid::Uuid::from_u128(7)), last_version: 0, live: Some(live) };

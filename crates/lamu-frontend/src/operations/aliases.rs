@@ -33,6 +33,7 @@ impl Control {
                     description: input.description.clone().unwrap_or_default(),
                     revision_id: Uuid::new_v4(),
                     routing,
+                    policy: None,
                 };
                 let shown = render::alias(&key, &doc);
                 Ok((Some(doc), shown))
@@ -86,6 +87,7 @@ impl Control {
                             .unwrap_or_else(|| current.doc.description.clone()),
                         revision_id: Uuid::new_v4(),
                         routing,
+                        policy: current.doc.policy.clone(),
                     };
                     self.may_lead(function, &doc)?;
                     let shown = render::alias(&key, &doc);

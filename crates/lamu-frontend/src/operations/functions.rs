@@ -79,6 +79,7 @@ impl Control {
                     tags: input.tags.clone().unwrap_or_default(),
                     recursive_loop: RecursiveLoop::default(),
                     code_signing: signing.clone(),
+                    policy: None,
                 };
                 let used = current.map_or(0, |entry| entry.head.last_version);
                 let uid = Uid(Uuid::new_v4());

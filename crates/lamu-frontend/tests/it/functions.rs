@@ -482,12 +482,19 @@ async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
         Op::PutFunctionCodeSigningConfig,
         Op::GetFunctionCodeSigningConfig,
         Op::DeleteFunctionCodeSigningConfig,
+        Op::AddPermission,
+        Op::RemovePermission,
+        Op::GetPolicy,
+        Op::PutResourcePolicy,
+        Op::GetResourcePolicy,
+        Op::DeleteResourcePolicy,
     ];
     let world = World::new().await;
     for operation in Op::ALL {
         let path = operation
             .uri()
             .replace("{Resource}", &ARN.replace(':', "%3A"))
+            .replace("{ResourceArn}", &ARN.replace(':', "%3A"))
             .replace("{VersionNumber}", "1")
             .replace("{FunctionName}", "f");
         let path = match path.find('{') {

@@ -13,7 +13,7 @@ const LIST: &str = "/2015-03-31/functions";
 
 fn keys() -> Vec<AccessKey> {
     let account = AccountId::new("111111111111");
-    vec![AccessKey { id: "AKIDEXAMPLE".into(), secret: "secret".into(), account }]
+    vec![AccessKey::root("AKIDEXAMPLE", "secret", account)]
 }
 
 fn signed(

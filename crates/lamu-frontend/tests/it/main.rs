@@ -10,6 +10,7 @@ mod hostile;
 mod identity;
 mod invoke;
 mod layers;
+mod permissions;
 mod provisioned;
 mod restart;
 mod s3;

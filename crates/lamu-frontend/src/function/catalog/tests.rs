@@ -26,6 +26,7 @@ fn head(revision: u64, last_version: u64) -> HeadEntry {
         tags: BTreeMap::new(),
         recursive_loop: Default::default(),
         code_signing: None,
+        policy: None,
     };
     let head = Head { uid: UID, last_version, live: Some(live) };
     HeadEntry::new(key("f"), Revision(revision), head)
@@ -44,6 +45,7 @@ fn alias(revision: u64, version: u64) -> AliasEntry {
         description: String::new(),
         revision_id: Uuid::from_u128(1),
         routing: None,
+        policy: None,
     };
     AliasEntry { revision: Revision(revision), uid: UID, doc }
 }

@@ -1,0 +1,88 @@
+//! What a request to the CloudWatch Logs operations asks to do to what: the
+//! action and the ARN of each log group or stream it names.
+//!
+//! Pure. Not here: the operations (`crate::logs`), who may (`crate::access`).
+
+use serde_json::Value;
+
+use crate::function::resolve::Caller;
+
+const GROUP_MEMBERS: [&str; 4] =
+    ["logGroupName", "logGroupIdentifier", "logGroupIdentifiers", "logGroupNames"];
+
+/// Actions, such as `logs:GetLogEvents`, each with a resource. `target` is the
+/// header's value, `Logs_20140328.GetLogEvents`.
+pub fn asked(caller: &Caller, target: &str, body: &[u8]) -> Vec<(String, String)> {
+    let operation = target.rsplit('.').next().unwrap_or_default();
+    let action = format!("logs:{operation}");
+    // What is no JSON names nothing, and will be refused for that.
+    let members: Value = serde_json::from_slice(body).unwrap_or_default();
+    let stream = members.get("logStreamName").and_then(Value::as_str).unwrap_or_default();
+    let mut groups: Vec<&str> = Vec::new();
+    for member in GROUP_MEMBERS {
+        match members.get(member) {
+            Some(Value::String(group)) => groups.push(group),
+            Some(Value::Array(several)) => groups.extend(several.iter().filter_map(Value::as_str)),
+            _ => {}
+        }
+    }
+    if groups.is_empty() {
+        groups.push("");
+    }
+    let Caller { account, region } = caller;
+    let arn = |group: &str| {
+        let group = name_of(group);
+        format!("arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:{stream}")
+    };
+    groups.into_iter().map(|group| (action.clone(), arn(group))).collect()
+}
+
+/// The name in a group's ARN, or what is one already.
+fn name_of(identifier: &str) -> &str {
+    let name = match identifier.strip_prefix("arn:") {
+        Some(rest) => rest.splitn(6, ':').nth(5).unwrap_or_default(),
+        None => identifier,
+    };
+    name.strip_suffix(":*").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use lamu_model::{AccountId, Region};
+
+    use super::*;
+
+    #[test]
+    fn each_group_that_is_named_must_be_allowed() {
+        let caller =
+            Caller { account: AccountId::new("111111111111"), region: Region::new("us-east-1") };
+        let arns = |target: &str, body: &str| {
+            let asked = asked(&caller, &format!("Logs_20140328.{target}"), body.as_bytes());
+            assert!(asked.iter().all(|(action, _)| *action == format!("logs:{target}")));
+            asked.into_iter().map(|(_, arn)| arn).collect::<Vec<String>>()
+        };
+        let of = |rest: &str| format!("arn:aws:logs:us-east-1:111111111111:log-group:{rest}");
+        let table = [
+            ("DescribeLogGroups", "{}", vec![of(":log-stream:")]),
+            (
+                "GetLogEvents",
+                r#"{"logGroupName": "/aws/lambda/f", "logStreamName": "s"}"#,
+                vec![of("/aws/lambda/f:log-stream:s")],
+            ),
+            (
+                "FilterLogEvents",
+                r#"{"logGroupIdentifier": "arn:aws:logs:us-east-1:111111111111:log-group:/aws/lambda/f:*"}"#,
+                vec![of("/aws/lambda/f:log-stream:")],
+            ),
+            (
+                "StartLiveTail",
+                r#"{"logGroupIdentifiers": ["a", "b"]}"#,
+                vec![of("a:log-stream:"), of("b:log-stream:")],
+            ),
+            ("GetLogEvents", "[not json", vec![of(":log-stream:")]),
+        ];
+        for (target, body, expected) in table {
+            assert_eq!(arns(target, body), expected, "{target} {body}");
+        }
+    }
+}
