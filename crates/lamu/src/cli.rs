@@ -148,6 +148,10 @@ pub struct Run {
     /// Append a line of JSON for each request to this file [env: LAMU_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<String>,
+    /// Refuse policies that let anyone in, true or false [default: false]
+    /// [env: LAMU_BLOCK_PUBLIC_POLICIES]
+    #[arg(long, value_name = "BOOL")]
+    pub block_public_policies: Option<String>,
 
     /// What to log, as `info` or `lamu_worker=debug,info`; to stderr
     #[arg(long, value_name = "FILTER", env = "LAMU_LOG", default_value = "info")]

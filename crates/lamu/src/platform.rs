@@ -141,7 +141,7 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
     let keys = settings.keys.iter().map(|key| AccessKey {
         id: key.access_key_id.clone(),
         secret: key.secret_access_key.clone(),
-        account: key.account.clone(),
+        principal: key.principal.clone(),
     });
     let worker = doors.worker.clone();
     let manager = doors.manager.clone();
@@ -157,6 +157,7 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
         keys: keys.collect(),
         limits: Limits { concurrency: settings.concurrency, rate },
         caller_rate,
+        block_public_policies: settings.block_public_policies,
         s3: S3Config { endpoint: settings.s3_endpoint.clone(), credentials: s3_credentials() },
         access_log: settings.access_log.clone(),
         render_metrics: Arc::new(move || {

@@ -100,6 +100,7 @@ fn settle(run: &Run) -> Result<Settings, Mistakes> {
         ("age-max-secs", &run.age_max_secs),
         ("drain-secs", &run.drain_secs),
         ("access-log", &run.access_log),
+        ("block-public-policies", &run.block_public_policies),
     ];
     for (name, value) in flags {
         if let Some(value) = value {

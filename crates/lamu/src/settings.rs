@@ -4,16 +4,20 @@
 //! TOML file; the first of these wins. They are merged once, here, and checked
 //! all together: whoever made three mistakes reads about three.
 //!
-//! Not here: how the sources are read ([`sources`]), and using the values.
+//! Not here: how the sources are read ([`sources`]), callers and their policies
+//! ([`people`]), and using the values.
 
+mod people;
 mod sources;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use lamu_frontend::Principal;
 use lamu_model::{AccountId, Language, Region, Runtime};
 use lamu_worker::CpuShare;
 
@@ -33,6 +37,8 @@ pub struct Settings {
     pub s3_endpoint: Option<String>,
     /// Who may call. Empty: anyone on this machine.
     pub keys: Vec<Key>,
+    /// Whether policies that let anyone in are refused.
+    pub block_public_policies: bool,
     /// Interpreters by runtime identifier, before those found on the host.
     pub runtimes: BTreeMap<Runtime, PathBuf>,
     pub sandboxes_max: u32,
@@ -63,14 +69,15 @@ pub enum RateLimits {
 pub struct Key {
     pub access_key_id: String,
     pub secret_access_key: String,
-    pub account: AccountId,
+    /// Who signs with it.
+    pub principal: Arc<Principal>,
 }
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Key")
             .field("access_key_id", &self.access_key_id)
-            .field("account", &self.account)
+            .field("principal", &self.principal.arn)
             .finish_non_exhaustive()
     }
 }
@@ -124,7 +131,8 @@ impl Settings {
         let drain = sources.take("drain-secs", seconds(0, 3_600));
         let access_log = sources.take("access-log", |text| Ok(PathBuf::from(text)));
         let runtimes = sources.take_map("runtimes", runtime);
-        let keys = read_keys(&mut sources, &account);
+        let keys = people::keys(&mut sources, &account);
+        let block_public_policies = sources.take("block-public-policies", flag);
 
         if !listen.ip().is_loopback() && keys.is_empty() {
             sources.refuse(
@@ -159,6 +167,7 @@ impl Settings {
             region,
             s3_endpoint,
             keys,
+            block_public_policies: block_public_policies.unwrap_or(false),
             runtimes,
             sandboxes_max,
             memory_mib: memory_mib.unwrap_or(host.memory_mib.max(128)),
@@ -172,43 +181,6 @@ impl Settings {
             access_log,
         })
     }
-}
-
-fn read_keys(sources: &mut Sources, default: &AccountId) -> Vec<Key> {
-    let mut keys: Vec<Key> = Vec::new();
-    for (origin, mut fields) in sources.take_keys() {
-        let mut field = |name: &str| fields.remove(name).filter(|text| !text.is_empty());
-        let (id, secret) = (field("access_key_id"), field("secret_access_key"));
-        let account_text = field("account");
-        let unknown: Vec<String> = fields.into_keys().collect();
-        let mut refuse = |what: String| sources.refuse_at(&origin, what);
-        if !unknown.is_empty() {
-            refuse(format!(
-                "unknown {}; a key has access_key_id, secret_access_key and account",
-                unknown.join(", ")
-            ));
-        }
-        let account = match account_text.as_deref().map(account) {
-            None => default.clone(),
-            Some(Ok(account)) => account,
-            Some(Err(why)) => {
-                refuse(format!("account: {why}"));
-                continue;
-            }
-        };
-        match (id, secret) {
-            (Some(access_key_id), Some(secret_access_key)) => {
-                if keys.iter().any(|key| key.access_key_id == access_key_id) {
-                    refuse(format!("access_key_id {access_key_id} is there twice"));
-                    continue;
-                }
-                keys.push(Key { access_key_id, secret_access_key, account });
-            }
-            (None, _) => refuse("access_key_id is missing".to_owned()),
-            (_, None) => refuse("secret_access_key is missing".to_owned()),
-        }
-    }
-    keys
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -277,6 +249,10 @@ fn http_url(text: &str) -> Result<String, String> {
         }
         _ => Err("not a URL that begins with http:// or https://".into()),
     }
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "neither true nor false".to_owned())
 }
 
 fn count(min: u32, max: u32) -> impl Fn(&str) -> Result<u32, String> {
@@ -426,7 +402,8 @@ mod tests {
             "[[keys]]\naccess_key_id = 'AKIDEXAMPLE'\nsecret_access_key = 's'\naccount = '123456789012'",
         );
         let settings = merge(open).unwrap();
-        assert_eq!(settings.keys[0].account, AccountId::new("123456789012"));
+        let account = settings.keys[0].principal.account.as_ref();
+        assert_eq!(account, Some(&AccountId::new("123456789012")));
         assert!(!format!("{settings:?}").contains("secret"), "secrets stay out of logs");
     }
 

@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Every setting there is, by its flag's name.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "listen",
     "host-names",
     "data",
@@ -28,6 +28,7 @@ const NAMES: [&str; 17] = [
     "age-max-secs",
     "drain-secs",
     "access-log",
+    "block-public-policies",
     "runtimes",
 ];
 
@@ -37,10 +38,62 @@ pub struct Sources {
     flags: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
     file: Option<(String, toml::Table)>,
-    keys: Vec<(Origin, BTreeMap<String, String>)>,
+    /// Entries of each list, by the list's name.
+    lists: BTreeMap<&'static str, Vec<Entry>>,
+    policies: Vec<NamedPolicy>,
     /// Origins of the values in force, for mistakes found late.
     used: BTreeMap<&'static str, Origin>,
     mistakes: Vec<String>,
+}
+
+/// Lists that either file may hold, each entry written as `[[name]]`.
+const LISTS: [&str; 3] = ["accounts", "principals", "keys"];
+
+/// Where it stands, the directory of its file, its name and what it is.
+pub type NamedPolicy = (Origin, PathBuf, String, toml::Value);
+
+/// One `[[…]]` of a list.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub origin: Origin,
+    members: toml::Table,
+}
+
+impl Entry {
+    /// A member that is text and not empty.
+    pub fn text(&mut self, sources: &mut Sources, name: &str) -> Option<String> {
+        match self.members.remove(name)? {
+            value @ (toml::Value::Table(_) | toml::Value::Array(_)) => {
+                sources.refuse_at(&self.origin, format!("{name} must be text, not {value}"));
+                None
+            }
+            value => Some(text_of(&value)).filter(|text| !text.is_empty()),
+        }
+    }
+
+    /// A member that is a list of texts, or one text.
+    pub fn texts(&mut self, sources: &mut Sources, name: &str) -> Vec<String> {
+        let text = |value: &toml::Value| value.as_str().map(str::to_owned);
+        let read = match self.members.remove(name) {
+            None => Some(Vec::new()),
+            Some(toml::Value::Array(values)) => values.iter().map(text).collect(),
+            Some(value) => text(&value).map(|text| vec![text]),
+        };
+        read.unwrap_or_else(|| {
+            sources.refuse_at(&self.origin, format!("{name} must be a list of texts"));
+            Vec::new()
+        })
+    }
+
+    /// Everything has been taken: what is left has no meaning. `has` says what
+    /// would have.
+    pub fn finish(&mut self, sources: &mut Sources, has: &str) {
+        let unknown: Vec<String> =
+            std::mem::take(&mut self.members).into_iter().map(|(k, _)| k).collect();
+        if !unknown.is_empty() {
+            sources.refuse_at(&self.origin, format!("unknown {}; {has}", unknown.join(", ")));
+        }
+    }
 }
 
 /// Everything that is wrong with the settings, one line each.
@@ -73,6 +126,14 @@ impl std::error::Error for Mistakes {}
 #[derive(Clone, Debug)]
 pub struct Origin(String);
 
+impl Origin {
+    /// The same thing, in the file that it names.
+    pub fn within(&self, file: &str) -> Origin {
+        let what = self.0.split(" (").next().unwrap_or(&self.0);
+        Origin(format!("{what} ({file})"))
+    }
+}
+
 impl Sources {
     pub fn flag(&mut self, name: &str, value: &str) {
         self.flags.insert(name.to_owned(), value.to_owned());
@@ -90,17 +151,19 @@ impl Sources {
 
     pub fn file(&mut self, name: &str, text: &str) {
         if let Some(mut table) = self.parse(name, text) {
-            self.gather_keys(name, &mut table);
+            self.gather_people(name, &mut table);
             self.file = Some((name.to_owned(), table));
         }
     }
 
-    /// Takes in a file that holds nothing but `[[keys]]`.
+    /// Takes in a file that holds keys, and who they are of.
     pub fn keys_file(&mut self, name: &str, text: &str) {
         if let Some(mut table) = self.parse(name, text) {
-            self.gather_keys(name, &mut table);
+            self.gather_people(name, &mut table);
             for other in table.keys() {
-                self.mistakes.push(format!("{other} ({name}): a file of keys holds only [[keys]]"));
+                self.mistakes.push(format!(
+                    "{other} ({name}): a file of keys holds only [[keys]], [[principals]], [[accounts]] and [policies]"
+                ));
             }
         }
     }
@@ -178,8 +241,13 @@ impl Sources {
         map
     }
 
-    pub fn take_keys(&mut self) -> Vec<(Origin, BTreeMap<String, String>)> {
-        std::mem::take(&mut self.keys)
+    /// The entries of a list, from all files.
+    pub fn take_list(&mut self, name: &str) -> Vec<Entry> {
+        self.lists.remove(name).unwrap_or_default()
+    }
+
+    pub fn take_policies(&mut self) -> Vec<NamedPolicy> {
+        std::mem::take(&mut self.policies)
     }
 
     /// A setting that has no default here and was not given.
@@ -226,17 +294,35 @@ impl Sources {
         }
     }
 
-    fn gather_keys(&mut self, name: &str, table: &mut toml::Table) {
-        match table.remove("keys") {
-            None => {}
-            Some(toml::Value::Array(keys)) if keys.iter().all(toml::Value::is_table) => {
-                for (at, key) in keys.into_iter().enumerate() {
-                    let fields = key.as_table().cloned().unwrap_or_default();
-                    let fields = fields.iter().map(|(k, v)| (k.clone(), text_of(v))).collect();
-                    self.keys.push((Origin(format!("keys {} ({name})", at + 1)), fields));
+    fn gather_people(&mut self, name: &str, table: &mut toml::Table) {
+        for list in LISTS {
+            match table.remove(list) {
+                None => {}
+                Some(toml::Value::Array(entries)) if entries.iter().all(toml::Value::is_table) => {
+                    for (at, entry) in entries.into_iter().enumerate() {
+                        let members = entry.as_table().cloned().unwrap_or_default();
+                        let origin = Origin(format!("{list} {} ({name})", at + 1));
+                        self.lists.entry(list).or_default().push(Entry { origin, members });
+                    }
+                }
+                Some(_) => {
+                    let what = format!("{list} ({name}): write each of them as [[{list}]]");
+                    self.mistakes.push(what);
                 }
             }
-            Some(_) => self.mistakes.push(format!("keys ({name}): write each key as [[keys]]")),
+        }
+        match table.remove("policies") {
+            None => {}
+            Some(toml::Value::Table(policies)) => {
+                let directory = Path::new(name).parent().unwrap_or(Path::new("")).to_owned();
+                for (policy, value) in policies {
+                    let origin = Origin(format!("policies.{policy} ({name})"));
+                    self.policies.push((origin, directory.clone(), policy, value));
+                }
+            }
+            Some(_) => {
+                self.mistakes.push(format!("policies ({name}): must be a table, [policies]"))
+            }
         }
     }
 
@@ -272,7 +358,8 @@ fn text_of(value: &toml::Value) -> String {
 
 /// The setting, as the file spells it, that `typed` was most likely meant for.
 fn nearest(typed: &str) -> Option<String> {
-    let known = NAMES.iter().map(|name| name.replace('-', "_")).chain(["keys".to_owned()]);
+    let lists = LISTS.iter().chain(&["policies"]).map(|name| (*name).to_owned());
+    let known = NAMES.iter().map(|name| name.replace('-', "_")).chain(lists);
     let typed = typed.replace('-', "_");
     known
         .map(|name| (distance(&typed, &name), name))
