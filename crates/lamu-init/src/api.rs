@@ -3,22 +3,19 @@
 //!
 //! Not here: bytes of HTTP (`http`), the order of calls (`state`).
 
-use lamu_guest::Invoke;
+use lamu_guest::{Invoke, TelemetryApi};
 
 use crate::extensions::{EXTENSIONS_MAX, Refused as Refusal, Reported};
 use crate::state::Refused;
+use crate::telemetry;
 use crate::value::quoted;
 
 /// What a request line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     Next,
-    Response {
-        id: String,
-    },
-    Error {
-        id: String,
-    },
+    Response { id: String },
+    Error { id: String },
     InitError,
     RestoreNext,
     RestoreError,
@@ -26,7 +23,6 @@ pub enum Call {
     Register,
     ExtensionNext,
     ExtensionError(Reported),
-    /// Telemetry and Logs API; answered as where they are not available.
     Telemetry,
     Logs,
     NotFound,
@@ -88,8 +84,8 @@ pub fn route(method: &str, path: &str) -> Call {
     }
     match (method, path) {
         ("GET", "/ping") => Call::Ping,
-        ("PUT", "/2022-07-01/telemetry") => Call::Telemetry,
-        ("PUT", "/2020-08-15/logs") => Call::Logs,
+        ("PUT", "/2022-07-01/telemetry" | "/2022-07-01/telemetry/") => Call::Telemetry,
+        ("PUT", "/2020-08-15/logs" | "/2020-08-15/logs/") => Call::Logs,
         (_, "/ping" | "/2022-07-01/telemetry" | "/2020-08-15/logs") => Call::MethodNotAllowed,
         _ => Call::NotFound,
     }
@@ -219,12 +215,23 @@ impl Answer {
         Answer::json(403, body)
     }
 
-    pub fn telemetry_unavailable() -> Answer {
-        Answer::error(202, "Telemetry.NotSupported", "Telemetry API is not supported")
-    }
-
-    pub fn logs_unavailable() -> Answer {
-        Answer::error(202, "Logs.NotSupported", "Logs API is not supported")
+    pub fn subscription_refused(api: TelemetryApi, refused: telemetry::Refused) -> Answer {
+        let name = match api {
+            TelemetryApi::Telemetry => "Telemetry",
+            TelemetryApi::Logs => "Logs",
+        };
+        match refused {
+            telemetry::Refused::Closed => Answer::error(
+                403,
+                &format!("{name}.SubscriptionClosed"),
+                &format!("{name} API subscription is closed"),
+            ),
+            telemetry::Refused::Invalid(what) => {
+                let message = quoted(&what);
+                let body = format!(r#"{{"errorMessage":{message},"errorType":"ValidationError"}}"#);
+                Answer::json(400, body)
+            }
+        }
     }
 
     pub fn json(status: u16, body: String) -> Answer {

@@ -26,6 +26,7 @@ use crate::output::{Last, Output, Pipe, Recorder};
 use crate::spawn::{self, SpawnError, Spawned};
 use crate::state::Phase;
 use crate::sys::{self, Epoll, Wait};
+use crate::telemetry::Telemetry;
 
 /// Largest response body the channel can carry beside its other fields.
 const RESPONSE_BYTES_MAX: usize = lamu_guest::FRAME_BYTES_MAX - (512 << 10);
@@ -45,6 +46,7 @@ pub(crate) mod token {
     pub const CONNECTIONS: u64 = 16;
     /// Far above what connections can reach.
     pub const EXTENSION_OUTPUTS: u64 = 1 << 32;
+    pub const SINKS: u64 = 2 << 32;
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ pub struct Environment {
     pub(crate) extensions_dir: PathBuf,
     pub(crate) extensions: Extensions,
     pub(crate) extension_outputs: Vec<Option<Output>>,
+    pub(crate) telemetry: Telemetry,
     /// The runtime is through with its invocation, extensions are not.
     pub(crate) awaiting: bool,
     /// The Shutdown phase, while it goes on.
@@ -153,6 +156,7 @@ impl Environment {
             extensions_dir,
             extensions: Extensions::default(),
             extension_outputs: Vec::new(),
+            telemetry: Telemetry::default(),
             awaiting: false,
             ending: None,
             over: None,
@@ -184,8 +188,8 @@ impl Environment {
                 }
             }
             for event in &events[..count] {
-                if let Some(at) = event.u64.checked_sub(token::EXTENSION_OUTPUTS) {
-                    self.read_extension_output(at as usize);
+                if (token::EXTENSION_OUTPUTS..token::SINKS).contains(&{ event.u64 }) {
+                    self.read_extension_output((event.u64 - token::EXTENSION_OUTPUTS) as usize);
                 }
             }
             if ready(token::CHANNEL)
@@ -199,6 +203,11 @@ impl Environment {
             for event in &events[..count] {
                 if (token::CONNECTIONS..token::EXTENSION_OUTPUTS).contains(&{ event.u64 }) {
                     self.serve_connection((event.u64 - token::CONNECTIONS) as usize)?;
+                }
+            }
+            for event in &events[..count] {
+                if let Some(owner) = event.u64.checked_sub(token::SINKS) {
+                    self.telemetry.serve(owner as usize, &mut self.scratch, &self.epoll);
                 }
             }
             while let Some(at) = self.resumed.pop() {
@@ -235,6 +244,7 @@ impl Environment {
         self.drain_outputs(Last::OfInvocation);
         self.initializing = false;
         self.extensions.close();
+        self.telemetry.close();
         for status in self.extensions.statuses() {
             self.channel.push(&FromInit::Extension(status));
         }
@@ -247,7 +257,11 @@ impl Environment {
         let fds = self.outputs.each_ref().map(|output| output.as_ref().map_or(-1, Output::fd));
         for (at, readable) in sys::readable(fds).into_iter().enumerate() {
             let Some(output) = &mut self.outputs[at] else { continue };
-            let mut to = Recorder { channel: &mut self.channel };
+            let mut to = Recorder {
+                channel: &mut self.channel,
+                telemetry: &mut self.telemetry,
+                epoll: &self.epoll,
+            };
             if readable {
                 output.drain(&mut self.scratch, &mut to);
             }
@@ -258,7 +272,11 @@ impl Environment {
 
     fn read_output(&mut self, at: usize) {
         let Some(output) = &mut self.outputs[at] else { return };
-        let mut to = Recorder { channel: &mut self.channel };
+        let mut to = Recorder {
+            channel: &mut self.channel,
+            telemetry: &mut self.telemetry,
+            epoll: &self.epoll,
+        };
         if output.read(&mut self.scratch, &mut to) == Pipe::Ended {
             output.flush(Last::OfProcess, &mut to);
             self.outputs[at] = None;
@@ -289,7 +307,7 @@ impl Environment {
                     }
                     self.begin_ending(reason, Then::Exit);
                 }
-                ToInit::Event { .. } => {}
+                ToInit::Event { api, json } => self.telemetry.event(api, json, &self.epoll),
             }
         }
         Ok(None)
@@ -326,6 +344,11 @@ impl Environment {
         self.clear_away();
         self.begun = Instant::now();
         self.initializing = true;
+        let format = self
+            .start
+            .as_ref()
+            .and_then(|start| start.env.iter().find(|(name, _)| name == "AWS_LAMBDA_LOG_FORMAT"));
+        self.telemetry.open(format.is_some_and(|(_, format)| format == "JSON"));
         match self.start_extensions()? {
             // They register first.
             Launched::Some | Launched::Failed => Ok(()),
@@ -393,6 +416,7 @@ impl Environment {
         self.awaiting = false;
         self.extensions.clear();
         self.extension_outputs.clear();
+        self.telemetry = Telemetry::default();
     }
 
     pub(crate) fn reset(&mut self) {

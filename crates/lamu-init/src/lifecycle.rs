@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use lamu_guest::{
     Exit, ExtensionEnd, ExtensionFault, ExtensionFaultKind, ExtensionState, FromInit, InitOutcome,
-    LogSource, ShutdownReason,
+    LogSource, ShutdownReason, TelemetryApi,
 };
 
 use crate::api::Answer;
@@ -28,7 +28,9 @@ use crate::extensions::{self, EXTENSIONS_MAX, Refused, Reported};
 use crate::http::{Body, Head};
 use crate::output::{Last, Output, Pipe, Recorder};
 use crate::spawn::{self, SpawnError, Spawned};
+use crate::subscription;
 use crate::sys::{self, Reach};
+use crate::telemetry;
 use crate::value::quoted;
 
 /// The Shutdown phase as a whole (execution environment reference, section
@@ -146,7 +148,11 @@ impl Environment {
 
     pub(crate) fn read_extension_output(&mut self, at: usize) {
         let Some(Some(output)) = self.extension_outputs.get_mut(at) else { return };
-        let mut to = Recorder { channel: &mut self.channel };
+        let mut to = Recorder {
+            channel: &mut self.channel,
+            telemetry: &mut self.telemetry,
+            epoll: &self.epoll,
+        };
         if output.read(&mut self.scratch, &mut to) == Pipe::Ended {
             output.flush(Last::OfProcess, &mut to);
             self.extension_outputs[at] = None;
@@ -154,7 +160,11 @@ impl Environment {
     }
 
     pub(crate) fn drain_extension_outputs(&mut self, last: Last) {
-        let mut to = Recorder { channel: &mut self.channel };
+        let mut to = Recorder {
+            channel: &mut self.channel,
+            telemetry: &mut self.telemetry,
+            epoll: &self.epoll,
+        };
         for output in self.extension_outputs.iter_mut().flatten() {
             output.drain(&mut self.scratch, &mut to);
             output.flush(last, &mut to);
@@ -238,6 +248,31 @@ impl Environment {
         match done.and_then(|which| self.extensions.report(which, reported, error_type)) {
             Ok(()) => Answer::accepted(),
             Err(refused) => Answer::extension_refused(refused),
+        }
+    }
+
+    pub(crate) fn subscribe(&mut self, api: TelemetryApi, head: &Head, body: &Body) -> Answer {
+        let owner = match self.extensions.find(head.extension_id.as_deref()) {
+            Ok(owner) => owner,
+            Err(refused) => return Answer::extension_refused(refused),
+        };
+        let parsed = match body.overflowed {
+            true => Err("the body is too long".to_owned()),
+            false => subscription::parse(api, &body.bytes),
+        };
+        let subscribed = parsed.map_err(telemetry::Refused::Invalid).and_then(|subscription| {
+            let types = subscription.types;
+            let token = token::SINKS;
+            self.telemetry.subscribe(owner, api, subscription, token, &self.epoll)?;
+            Ok(types)
+        });
+        match subscribed {
+            Ok(types) => {
+                let name = self.extensions.all()[owner].name.clone();
+                self.channel.push(&FromInit::Subscribed { api, name, types });
+                Answer::json(200, "\"OK\"".to_owned())
+            }
+            Err(refused) => Answer::subscription_refused(api, refused),
         }
     }
 
@@ -340,6 +375,9 @@ impl Environment {
         for extension in self.extensions.iter_mut() {
             extension.event = None;
         }
+        // What is known reaches the subscribers while they can use it.
+        self.drain_outputs(Last::OfInvocation);
+        self.telemetry.flush(&self.epoll);
         let (whole, runtime) = if self.extensions.has_external() {
             (SHUTDOWN_MAX, SHUTDOWN_MAX.mul_f64(RUNTIME_SHARE))
         } else {
@@ -361,11 +399,13 @@ impl Environment {
 
     /// When the loop must look at the clock again.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.ending.as_ref().map(Ending::wake_at)
+        let ending = self.ending.as_ref().map(Ending::wake_at);
+        ending.into_iter().chain(self.telemetry.wake_at()).min()
     }
 
     /// Does what the time, or an end that was collected, calls for.
     pub(crate) fn keep_time(&mut self) {
+        self.telemetry.keep_time(&self.epoll);
         let Some(ending) = &self.ending else { return };
         let now = Instant::now();
         if ending.stage == EndingStage::Runtime {

@@ -2,7 +2,7 @@
 //!
 //! It speaks with the host over descriptor 3 (`lamu_guest`), starts the
 //! extensions in `/opt/extensions` and the runtime, serves them Lambda's
-//! Runtime and Extensions APIs on 127.0.0.1:9001 and, for lamu's own
+//! Runtime, Extensions, Telemetry and Logs APIs on 127.0.0.1:9001 and, for lamu's own
 //! bootstraps, a socket without HTTP, cuts their output into log records,
 //! and collects every process that ends. When the host goes, init goes, and
 //! as PID 1 takes everything inside along.
@@ -11,7 +11,8 @@
 //!  host <-- channel --> environment (one loop) --> state   which call is allowed
 //!                          |   |   |  |             extensions
 //!                       spawn output serve lifecycle   api, http, direct  bytes
-//!                                                      sys   the kernel
+//!                              |                       sys   the kernel
+//!                          telemetry --> sink --> subscribers inside
 //! ```
 //!
 //! `LAMU_INIT_PORT` chooses another port, 0 any free one, and
@@ -35,10 +36,14 @@ mod json;
 mod lifecycle;
 mod logs;
 mod output;
+mod record;
 mod serve;
+mod sink;
 mod spawn;
 mod state;
+mod subscription;
 mod sys;
+mod telemetry;
 mod value;
 
 use std::io;

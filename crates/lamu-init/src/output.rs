@@ -11,7 +11,8 @@ use lamu_guest::{FromInit, LogSource};
 use crate::channel::Channel;
 use crate::connection::retry;
 use crate::logs::{FrameCutter, LineCutter};
-use crate::sys;
+use crate::sys::{self, Epoll};
+use crate::telemetry::Telemetry;
 
 /// The most a pipe can hold unprivileged (`pipe-max-size`). Emptying a pipe
 /// stops here, so that a process that never stops writing delays nobody.
@@ -114,14 +115,17 @@ pub enum Last {
     OfProcess,
 }
 
-/// Where records go: to the host.
+/// Where records go: to the host, and to who subscribed inside.
 #[derive(Debug)]
 pub struct Recorder<'a> {
     pub channel: &'a mut Channel,
+    pub telemetry: &'a mut Telemetry,
+    pub epoll: &'a Epoll,
 }
 
 impl Recorder<'_> {
     fn record(&mut self, source: LogSource, time_ms: u64, record: &[u8]) {
+        self.telemetry.output(source, time_ms, record, self.epoll);
         self.channel.push(&FromInit::Log { source, time_ms, record: record.to_vec() });
     }
 }

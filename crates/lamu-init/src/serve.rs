@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::time::Instant;
 
-use lamu_guest::{FromInit, InitOutcome};
+use lamu_guest::{FromInit, InitOutcome, TelemetryApi};
 
 use crate::api::{self, Answer, Call};
 use crate::connection::{Connection, Request, Stage, Status, retry};
@@ -244,9 +244,11 @@ impl Environment {
                 let to = "RuntimeRestoreErrorState";
                 Err(Answer::refused(Refused::Transition { from: self.phase.name(), to }))
             }
-            Call::Register | Call::ExtensionNext | Call::ExtensionError(_) => Ok(()),
-            Call::Telemetry => Err(Answer::telemetry_unavailable()),
-            Call::Logs => Err(Answer::logs_unavailable()),
+            Call::Register
+            | Call::ExtensionNext
+            | Call::ExtensionError(_)
+            | Call::Telemetry
+            | Call::Logs => Ok(()),
             Call::NotFound => Err(Answer::not_found()),
             Call::MethodNotAllowed => Err(Answer::method_not_allowed()),
         }
@@ -268,6 +270,8 @@ impl Environment {
             Call::Next => return Ok(self.finish_next(Caller::Connection(at))),
             Call::ExtensionNext => return Ok(self.extension_next(at, &head)),
             Call::Register => self.register(&head, &body)?,
+            Call::Telemetry => self.subscribe(TelemetryApi::Telemetry, &head, &body),
+            Call::Logs => self.subscribe(TelemetryApi::Logs, &head, &body),
             Call::ExtensionError(reported) => self.extension_error(reported, &head),
             Call::Ping => Answer::pong(),
             Call::Response { id } | Call::Error { id } if body.overflowed => {

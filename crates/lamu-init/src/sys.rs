@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -223,6 +224,27 @@ pub fn signal(pid: libc::pid_t, signal: libc::c_int, reach: Reach) {
 pub enum Reach {
     Process,
     Group,
+}
+
+/// Begins a connection to a port of the loopback and does not wait for it.
+pub fn connect_loopback(port: u16) -> io::Result<TcpStream> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let fd = check(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
+    // SAFETY: the kernel just returned this descriptor.
+    let stream = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    let bytes = std::mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: `address` lives across the call, which only reads its bytes.
+    match check(unsafe { libc::connect(fd, (&raw const address).cast(), bytes) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(stream),
+    }
 }
 
 pub fn random() -> io::Result<[u8; 16]> {

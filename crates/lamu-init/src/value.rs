@@ -81,7 +81,6 @@ impl<'a> Json<'a> {
         unescape(text).map(Cow::Owned)
     }
 
-    #[cfg(test)]
     pub fn integer(self) -> Option<i64> {
         std::str::from_utf8(self.0).ok()?.parse().ok()
     }

@@ -351,8 +351,6 @@ fn what_is_not_offered_says_so() {
             403,
             transition("Started", "RuntimeRestoreErrorState"),
         ),
-        ("PUT", "/2022-07-01/telemetry", 202, "Telemetry.NotSupported".into()),
-        ("PUT", "/2020-08-15/logs", 202, "Logs.NotSupported".into()),
         ("DELETE", "/2018-06-01/runtime/invocation/next", 405, String::new()),
         ("GET", "/nowhere", 404, "404 page not found".into()),
     ];

@@ -317,8 +317,10 @@ impl Environment {
             self.made.extensions.begin();
             self.made.journal.init_again();
         }
-        self.made.publish();
         let began_ms = now_ms();
+        if self.made.runtime == Runtime::Ready {
+            self.made.publish();
+        }
         self.made.channel.send_invoke(&InvokeRef {
             request_id: call.request.as_str(),
             deadline_ms: now_ms() + timeout.as_millis() as u64,
@@ -330,6 +332,8 @@ impl Environment {
             content_type: call.content_type.as_deref(),
             body: &call.payload,
         });
+        // Init knows no subscribers before it runs Init again.
+        self.made.publish();
         self.deadline.as_mut().reset(invocation.deadline().into());
 
         let mut caller = Caller { reply: Some(reply), tail: call.tail };
