@@ -26,6 +26,8 @@ use crate::error;
 use crate::function::catalog::{Catalog, Found};
 use crate::function::resolve::{Caller, Target};
 use crate::function::resource_policy::ResourcePolicy;
+use crate::layer::name::LayerVersionKey;
+use crate::layer::store::LayerStore;
 use crate::policy::{Context, Owner, Policy, Principal, Question, Refused, evaluate};
 use asked::{Check, On, PASS_ROLE};
 
@@ -58,7 +60,17 @@ pub enum UrlAuth {
 #[derive(Debug)]
 pub struct Access {
     pub catalog: Arc<Catalog>,
+    pub layers: Arc<LayerStore>,
     pub enforced: Enforced,
+}
+
+/// What a request may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// In whose account the operation acts, and where.
+    pub caller: Caller,
+    /// Layer versions of other accounts that it may use.
+    pub layers: Vec<LayerVersionKey>,
 }
 
 /// What was refused to whom.
@@ -71,18 +83,18 @@ pub struct Denied {
 }
 
 impl Access {
-    /// Whether the caller may have `operation` done. In whose account it then
-    /// acts, and where.
-    pub fn admit(
+    /// Whether the caller may have `operation` done.
+    pub async fn admit(
         &self,
         asker: &Asker<'_>,
         operation: Operation,
         members: &Map<String, Value>,
-    ) -> Result<Caller, ApiError> {
+    ) -> Result<Admitted, ApiError> {
         let account = asker.principal.account.clone();
         let account = account.unwrap_or_else(|| AccountId::new(""));
         let caller = Caller { account, region: asker.region.clone() };
         let asked = asked::asked(operation, members, &caller).map_err(error::of_refusal)?;
+        let mut layers = Vec::new();
         for Check { action, on } in &asked.checks {
             let found = match on {
                 On::Function(target) => {
@@ -90,8 +102,11 @@ impl Access {
                 }
                 _ => None,
             };
-            let policy = found.as_ref().and_then(|found| found.policy.as_deref());
-            self.check(asker, action, on, policy, |context| {
+            let policy = match on {
+                On::LayerVersion(key) => self.policy_of_layer(asker, key).await?,
+                _ => found.as_ref().and_then(|found| found.policy.clone()),
+            };
+            self.check(asker, action, on, policy.as_deref(), |context| {
                 context.more.extend(asked.facts.iter().cloned());
                 if *action == PASS_ROLE {
                     context.add("iam:PassedToService", "lambda.amazonaws.com");
@@ -99,14 +114,33 @@ impl Access {
                 add_tags(context, found.as_ref());
             })
             .map_err(|denied| error::of_denied(&denied))?;
+            match on {
+                On::LayerVersion(key) if key.layer.account != caller.account => {
+                    layers.push(key.clone());
+                }
+                _ => {}
+            }
         }
         let owner = asked.checks.first().and_then(|check| check.on.account());
-        match owner {
-            Some(owner) if *owner != caller.account => {
-                Ok(Caller { account: owner.clone(), ..caller })
-            }
-            _ => Ok(caller),
+        let caller = match owner {
+            Some(owner) if *owner != caller.account => Caller { account: owner.clone(), ..caller },
+            _ => caller,
+        };
+        Ok(Admitted { caller, layers })
+    }
+
+    /// Layers are not held in memory; who has every right at home needs no
+    /// look at who else may.
+    async fn policy_of_layer(
+        &self,
+        asker: &Asker<'_>,
+        key: &LayerVersionKey,
+    ) -> Result<Option<Arc<ResourcePolicy>>, ApiError> {
+        if self.is_plain(asker, owner(asker, &key.layer.account), None) {
+            return Ok(None);
         }
+        let version = self.layers.get(key).await.map_err(error::of_refusal)?;
+        Ok(version.and_then(|version| version.doc.shared).map(|shared| shared.policy))
     }
 
     /// The same for an invocation, whose function was looked up already;

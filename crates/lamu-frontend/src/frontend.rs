@@ -137,7 +137,8 @@ impl Frontend {
             false => Enforced::Yes,
             true => Enforced::OwnAccountsAreOpen,
         };
-        let access = Arc::new(Access { catalog: catalog.clone(), enforced });
+        let access =
+            Arc::new(Access { catalog: catalog.clone(), layers: layers.clone(), enforced });
         let service = Arc::new(Service {
             identities: Identities::new(config.keys, config.account, config.region),
             access: access.clone(),

@@ -10,6 +10,7 @@ mod aliases;
 mod concurrency;
 mod functions;
 mod invoke_configs;
+mod layer_permissions;
 mod layers;
 mod permissions;
 mod provisioned;
@@ -39,6 +40,7 @@ use crate::function::settle::Settler;
 use crate::function::state::Blocked;
 use crate::function::store::Store;
 use crate::function::sweep::Sweeper;
+use crate::layer::name::LayerVersionKey;
 use crate::layer::store::LayerStore;
 use crate::signing::store::SigningStore;
 
@@ -70,6 +72,8 @@ pub struct Control {
 pub struct Ask {
     pub operation: Operation,
     pub caller: Caller,
+    /// Layer versions of other accounts that the caller may use.
+    pub layers: Vec<LayerVersionKey>,
     /// Scheme and authority that the caller reached us by.
     pub base: String,
     pub now: DateTime<Utc>,

@@ -25,7 +25,7 @@ use lamu_model::RequestId;
 use lamu_store::Packages;
 use uuid::Uuid;
 
-use crate::access::{self, Access, Asker};
+use crate::access::{self, Access, Admitted, Asker};
 use crate::access_log::{self, AccessLog};
 use crate::answer::Answer;
 use crate::body::{self, BodyError, Budget, Received};
@@ -340,8 +340,9 @@ impl Service {
             let Received { bytes, share: _share } = received;
             let request = lamu_api::read(&route, read.query(), &read.parts.headers, bytes)?;
             let asker = read.asker(&identity, now);
-            let caller = self.access.admit(&asker, operation, &request.members)?;
-            let ask = Ask { operation, caller, base, now };
+            let admitted = self.access.admit(&asker, operation, &request.members).await?;
+            let Admitted { caller, layers } = admitted;
+            let ask = Ask { operation, caller, layers, base, now };
             self.operate(&ask, request).await
         });
         running.await.unwrap_or_else(|error| {
@@ -427,6 +428,9 @@ impl Service {
             Operation::PutResourcePolicy => run!(put_resource_policy),
             Operation::GetResourcePolicy => run!(get_resource_policy),
             Operation::DeleteResourcePolicy => run!(delete_resource_policy),
+            Operation::AddLayerVersionPermission => run!(add_layer_version_permission),
+            Operation::RemoveLayerVersionPermission => run!(remove_layer_version_permission),
+            Operation::GetLayerVersionPolicy => run!(get_layer_version_policy),
             other => Err(other.not_implemented()),
         }
     }

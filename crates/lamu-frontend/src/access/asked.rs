@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use crate::function::document::FunctionKey;
 use crate::function::refusal::Refusal;
 use crate::function::resolve::{Caller, Target};
+use crate::layer::name::{LayerKey, LayerVersionKey};
 
 pub const PASS_ROLE: &str = "iam:PassRole";
 pub const GET_LAYER: &str = "lambda:GetLayerVersion";
@@ -42,6 +43,7 @@ pub enum On {
     /// What the action is about has no ARN.
     Anything,
     Function(Target),
+    LayerVersion(LayerVersionKey),
     /// Any other thing with an owner.
     Thing {
         account: AccountId,
@@ -55,6 +57,7 @@ impl On {
         match self {
             On::Anything => None,
             On::Function(target) => Some(&target.key.account),
+            On::LayerVersion(key) => Some(&key.layer.account),
             On::Thing { account, .. } => Some(account),
         }
     }
@@ -63,6 +66,7 @@ impl On {
         match self {
             On::Anything => "*".to_owned(),
             On::Function(target) => target.arn().to_string(),
+            On::LayerVersion(key) => key.arn().to_string(),
             On::Thing { arn, .. } => arn.clone(),
         }
     }
@@ -144,8 +148,8 @@ impl<'a> Reader<'a> {
             | Op::DeleteLayerVersion
             | Op::AddLayerVersionPermission
             | Op::RemoveLayerVersionPermission
-            | Op::GetLayerVersionPolicy => self.layer_version(),
-            Op::GetLayerVersionByArn => self.named(self.text("Arn")),
+            | Op::GetLayerVersionPolicy => self.layer_version()?,
+            Op::GetLayerVersionByArn => self.layer_named(self.text("Arn")),
             Op::GetCodeSigningConfig
             | Op::UpdateCodeSigningConfig
             | Op::DeleteCodeSigningConfig
@@ -230,15 +234,17 @@ impl<'a> Reader<'a> {
         On::Thing { account: account.clone(), arn }
     }
 
-    fn layer_version(&self) -> On {
-        let number = match self.members.get("VersionNumber") {
-            Some(Value::String(text)) => text.clone(),
-            Some(number) => number.to_string(),
-            None => String::new(),
-        };
-        match self.thing("layer", self.text("LayerName")) {
-            On::Thing { account, arn } => On::Thing { account, arn: format!("{arn}:{number}") },
-            other => other,
+    fn layer_version(&self) -> Result<On, Refusal> {
+        let number = self.members.get("VersionNumber").and_then(Value::as_i64).unwrap_or_default();
+        let layer = LayerKey::named(self.text("LayerName").unwrap_or_default(), self.caller);
+        layer.numbered(number).map(On::LayerVersion)
+    }
+
+    /// What is no version of a layer will be refused by the operation.
+    fn layer_named(&self, arn: Option<&str>) -> On {
+        match LayerVersionKey::parse(arn.unwrap_or_default()) {
+            Ok(Some(key)) => On::LayerVersion(key),
+            _ => self.named(arn),
         }
     }
 
@@ -279,7 +285,9 @@ impl<'a> Reader<'a> {
                 fact("lambda:securitygroupids", of("SecurityGroupIds"));
                 fact("lambda:codesigningconfigarn", one("CodeSigningConfigArn"));
                 for layer in layers {
-                    asked.checks.push(Check { action: GET_LAYER, on: self.named(Some(&layer)) });
+                    asked
+                        .checks
+                        .push(Check { action: GET_LAYER, on: self.layer_named(Some(&layer)) });
                 }
                 if let Some(role) = self.text("Role") {
                     asked.checks.push(Check { action: PASS_ROLE, on: self.role(role) });

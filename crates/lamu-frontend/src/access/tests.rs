@@ -11,15 +11,32 @@ use crate::function::catalog::{AliasEntry, HeadEntry};
 use crate::function::document::tests::configuration;
 use crate::function::document::{AliasDoc, FunctionKey, Head, Live, Uid};
 use crate::function::state::Status;
+use crate::layer::document::Shared;
+use crate::layer::document::tests::doc;
+use crate::layer::name::LayerKey;
 use crate::policy::Attached;
 
 const HOME: &str = "000000000000";
 const THERE: &str = "111122223333";
 const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function:f";
 
+/// With the store that layers are read from.
+struct Staged {
+    access: Access,
+    _directory: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Staged {
+    type Target = Access;
+
+    fn deref(&self) -> &Access {
+        &self.access
+    }
+}
+
 /// Catalog with one function, `f` of `HOME` with alias `prod`, under these
 /// policies.
-fn access(enforced: Enforced, function: Option<Value>, alias: Option<Value>) -> Access {
+fn access(enforced: Enforced, function: Option<Value>, alias: Option<Value>) -> Staged {
     let catalog = Catalog::new(Arc::new(Admission::new(Limits::default(), Instant::now())));
     let policy = |statements: Option<Value>| {
         statements.map(|statements| {
@@ -49,7 +66,11 @@ fn access(enforced: Enforced, function: Option<Value>, alias: Option<Value>) -> 
         policy: policy(alias),
     };
     catalog.put_alias(AliasEntry { revision: Revision(2), uid, doc });
-    Access { catalog: Arc::new(catalog), enforced }
+    let directory = tempfile::tempdir().unwrap();
+    let metadata = lamu_store::SqliteMetadata::open(directory.path().join("m.db")).unwrap();
+    let layers = Arc::new(LayerStore::new(Arc::new(metadata)));
+    let access = Access { catalog: Arc::new(catalog), layers, enforced };
+    Staged { access, _directory: directory }
 }
 
 fn target(qualifier: Option<&str>) -> Target {
@@ -93,8 +114,10 @@ fn admit(
     members: Value,
 ) -> Result<String, String> {
     with_asker(principal, |asker| {
-        let admitted = access.admit(asker, operation, members.as_object().unwrap());
-        admitted.map(|caller| caller.account.to_string()).map_err(|error| error.message)
+        let members = members.as_object().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let admitted = runtime.block_on(access.admit(asker, operation, members));
+        admitted.map(|one| one.caller.account.to_string()).map_err(|error| error.message)
     })
 }
 
@@ -243,4 +266,50 @@ fn a_url_takes_the_right_to_use_it_and_the_right_to_invoke_through_it() {
         // Invoked in another way, the same policy lets no stranger in.
         assert!(invoke(&access, &nobody, None).is_err());
     }
+}
+
+#[tokio::test]
+async fn a_layer_of_another_account_takes_its_policy_and_is_then_named() {
+    let access = access(Enforced::Yes, None, None);
+    let layer = LayerKey {
+        account: AccountId::new(HOME),
+        region: Region::new("us-east-1"),
+        name: "l".into(),
+    };
+    let version = access.layers.publish(&layer, doc(b"zip")).await.unwrap();
+    let arn = version.key.arn();
+    let ask = async |principal: &Principal| {
+        let region = Region::new("us-east-1");
+        let asker = Asker {
+            principal,
+            region: &region,
+            now: Utc::now(),
+            source_ip: None,
+            user_agent: None,
+        };
+        let members = json!({"FunctionName": "g", "Layers": [arn.as_str()]});
+        let members = members.as_object().unwrap();
+        let admitted = access.admit(&asker, Operation::CreateFunction, members).await;
+        admitted.map_err(|error| error.message)
+    };
+    let refused = ask(&root(THERE)).await.unwrap_err();
+    assert_eq!(
+        refused,
+        format!(
+            "User: arn:aws:iam::{THERE}:root is not authorized to perform: lambda:GetLayerVersion on resource: {arn} because no resource-based policy allows the lambda:GetLayerVersion action"
+        )
+    );
+    assert_eq!(ask(&root(HOME)).await.unwrap().layers, [], "one's own need no naming");
+
+    let text = json!({"Statement": {"Effect": "Allow", "Principal": {"AWS": THERE},
+        "Action": "lambda:GetLayerVersion", "Resource": arn.as_str()}});
+    let policy = Arc::new(ResourcePolicy::parse(&text.to_string()).unwrap());
+    let shared = Shared { policy, revision_id: Uuid::from_u128(1) };
+    let missing = || panic!("it is there");
+    access.layers.share(&version.key, missing, |_| Ok(Some(shared.clone()))).await.unwrap();
+
+    let admitted = ask(&root(THERE)).await.unwrap();
+    assert_eq!(admitted.layers, std::slice::from_ref(&version.key));
+    assert_eq!(admitted.caller.account.as_str(), THERE, "the function is the caller's");
+    assert!(ask(&root("999999999999")).await.is_err());
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! layer/<account>/<region>/<name>                   LayerHead: the counter
 //! layer-version/<account>/<region>/<name>/<place>   LayerVersionDoc, immutable
+//!                                                   but for who may use it
 //! ```
 //!
 //! The place counts down, so that the order of keys is the order in which
@@ -12,17 +13,21 @@
 //!
 //! Not here: reading and writing them (`store`).
 
+use std::sync::Arc;
+
 use lamu_model::{AccountId, Digest, Region};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::name::{LayerKey, LayerVersionKey};
+use crate::function::resource_policy::ResourcePolicy;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerHead {
     pub last_version: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerVersionDoc {
     /// Milliseconds since the epoch.
     pub created_ms: i64,
@@ -34,6 +39,15 @@ pub struct LayerVersionDoc {
     pub code: Digest,
     pub code_bytes: u64,
     pub unzipped_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
+}
+
+/// Who else may use a layer version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    pub policy: Arc<ResourcePolicy>,
+    pub revision_id: Uuid,
 }
 
 pub const HEADS: &str = "layer/";
@@ -103,6 +117,7 @@ pub(crate) mod tests {
             code: Digest::of(bytes),
             code_bytes: bytes.len() as u64,
             unzipped_bytes: 10,
+            shared: None,
         }
     }
 

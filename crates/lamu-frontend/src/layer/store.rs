@@ -15,7 +15,7 @@ use lamu_store::{Document, Expect, Metadata, MetadataError};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::document::{LayerHead, LayerVersionDoc, VERSIONS, of_account};
+use super::document::{LayerHead, LayerVersionDoc, Shared, VERSIONS, of_account};
 use super::name::{LayerKey, LayerVersionKey};
 use crate::function::paging::{self, Page};
 use crate::function::refusal::Refusal;
@@ -27,7 +27,7 @@ const ATTEMPTS_MAX: usize = 8;
 /// kilobytes at most.
 const SCAN_COUNT: usize = 64;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LayerVersion {
     pub key: LayerVersionKey,
     pub doc: LayerVersionDoc,
@@ -44,8 +44,8 @@ pub struct Filter {
 #[derive(Debug)]
 pub struct LayerStore {
     metadata: Arc<dyn Metadata>,
-    /// Publishers in this process take turns, so that numbers are lost to
-    /// other processes only.
+    /// Publishers and those who share take turns in this process, so that
+    /// attempts are lost to other processes only.
     turn: Mutex<()>,
 }
 
@@ -106,6 +106,29 @@ impl LayerStore {
     pub async fn get(&self, key: &LayerVersionKey) -> Result<Option<LayerVersion>, Refusal> {
         let document = self.metadata.get(&key.document()).await?;
         Ok(document.as_ref().and_then(read))
+    }
+
+    /// Changes who may use a version by what `decide` makes of it as it stands.
+    pub async fn share(
+        &self,
+        key: &LayerVersionKey,
+        missing: impl Fn() -> Refusal,
+        decide: impl Fn(Option<&Shared>) -> Result<Option<Shared>, Refusal>,
+    ) -> Result<(), Refusal> {
+        let _turn = self.turn.lock().await;
+        let document = key.document();
+        for _ in 0..ATTEMPTS_MAX {
+            let current = self.metadata.get(&document).await?.ok_or_else(&missing)?;
+            let mut version = read(&current).ok_or_else(&missing)?;
+            version.doc.shared = decide(version.doc.shared.as_ref())?;
+            let expect = Expect::At(current.revision);
+            match self.metadata.put(&document, encode(&version.doc)?, expect).await {
+                Ok(_) => return Ok(()),
+                Err(MetadataError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refusal::Contended)
     }
 
     /// Removing what is not there succeeds.

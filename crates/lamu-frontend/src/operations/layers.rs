@@ -1,7 +1,7 @@
 //! Layers: published, listed, read, deleted, and chosen for a function.
 //!
-//! Whether a layer of another account may be used is asked in one place,
-//! [`Control::allow_layer`].
+//! Whether a layer of another account may be used was decided before
+//! (`crate::access`); [`Control::allow_layer`] sees to it that it was.
 
 use lamu_api::shapes::{
     DeleteLayerVersionRequest, GetLayerVersionByArnRequest, GetLayerVersionRequest,
@@ -51,6 +51,7 @@ impl Control {
             code: code.digest,
             code_bytes: code.bytes,
             unzipped_bytes: code.unzipped_bytes,
+            shared: None,
         };
         let version = self.layers.publish(&layer, doc).await?;
         tracing::info!(layer = %version.key.arn(), "published a layer version");
@@ -139,7 +140,7 @@ impl Control {
         let mut layers = Vec::with_capacity(keys.len());
         for key in &keys {
             let found = self.layers.get(key).await?;
-            self.allow_layer(ask, key, found.as_ref())?;
+            self.allow_layer(ask, key)?;
             let version = found.ok_or_else(|| select::missing(key.arn()))?;
             layers.push(LayerRef {
                 arn: key.arn(),
@@ -168,7 +169,7 @@ impl Control {
     ) -> Result<GetLayerVersionResponse, Refusal> {
         here(ask, &key.layer)?;
         let found = self.layers.get(key).await?;
-        self.allow_layer(ask, key, found.as_ref())?;
+        self.allow_layer(ask, key)?;
         let version =
             found.ok_or_else(|| Refusal::NoLayerVersion { arn: key.arn().to_string() })?;
         Ok(render::whole(&version, self.layer_location(ask, &version)))
@@ -176,13 +177,8 @@ impl Control {
 
     /// Whether the caller may read this layer version, and so use it. Whether
     /// one of another account exists is no stranger's business.
-    fn allow_layer(
-        &self,
-        ask: &Ask,
-        key: &LayerVersionKey,
-        _found: Option<&LayerVersion>,
-    ) -> Result<(), Refusal> {
-        if key.layer.account == ask.caller.account {
+    fn allow_layer(&self, ask: &Ask, key: &LayerVersionKey) -> Result<(), Refusal> {
+        if key.layer.account == ask.caller.account || ask.layers.contains(key) {
             return Ok(());
         }
         Err(Refusal::OtherAccount {
@@ -199,7 +195,7 @@ impl Control {
 }
 
 /// A layer of the caller's own, for what nobody else may do.
-fn own_layer(ask: &Ask, name: &str) -> Result<LayerKey, Refusal> {
+pub(super) fn own_layer(ask: &Ask, name: &str) -> Result<LayerKey, Refusal> {
     let layer = LayerKey::named(name, &ask.caller);
     here(ask, &layer)?;
     if layer.account != ask.caller.account {

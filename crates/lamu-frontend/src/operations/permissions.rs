@@ -160,7 +160,7 @@ impl Control {
     }
 
     /// Where the operator blocks them, policies that let anyone in.
-    fn refuse_public(&self, policy: &ResourcePolicy) -> Result<(), Refusal> {
+    pub(super) fn refuse_public(&self, policy: &ResourcePolicy) -> Result<(), Refusal> {
         if self.block_public_policies && policy.policy().is_public() {
             return Err(Refusal::Request(ApiError::new(
                 ErrorCode::PublicPolicy,

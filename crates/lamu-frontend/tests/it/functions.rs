@@ -488,6 +488,9 @@ async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
         Op::PutResourcePolicy,
         Op::GetResourcePolicy,
         Op::DeleteResourcePolicy,
+        Op::AddLayerVersionPermission,
+        Op::RemoveLayerVersionPermission,
+        Op::GetLayerVersionPolicy,
     ];
     let world = World::new().await;
     for operation in Op::ALL {

@@ -392,3 +392,98 @@ async fn another_account_needs_the_functions_policy_even_without_keys() {
     let get = world.client.send("GET", &format!("{FUNCTIONS}/{arn}"), &headers, "").await;
     assert_eq!(get.status, 403, "to invoke is not to read");
 }
+
+#[tokio::test]
+async fn a_layer_version_is_shared_statement_by_statement() {
+    let world = World::new().await;
+    let client = world.client;
+    let versions = "/2018-10-31/layers/tools/versions";
+    let content = json!({"Content": {"ZipFile": crate::world::zip(&[("python/t.py", "")])}});
+    client.call("POST", versions, content).await;
+    let arn = "arn:aws:lambda:us-east-1:000000000000:layer:tools:1";
+    let policy = format!("{versions}/1/policy");
+    let grant = |sid: &str| json!({"StatementId": sid, "Action": "lambda:GetLayerVersion", "Principal": "111122223333"});
+    let none = client.get(&policy).await.error();
+    assert_eq!(
+        (none.0, none.2.as_str()),
+        (404, "No policy is associated with the given resource.")
+    );
+    let added = client.call("POST", &policy, grant("a")).await;
+    assert_eq!(added.status, 201, "{:?}", added.body);
+    let statement = format!(
+        r#"{{"Sid":"a","Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::111122223333:root"}},"Action":"lambda:GetLayerVersion","Resource":"{arn}"}}"#
+    );
+    let added = added.json();
+    assert_eq!(added["Statement"], statement);
+    let shown = client.get(&policy).await.json();
+    let document =
+        format!(r#"{{"Version":"2012-10-17","Id":"default","Statement":[{statement}]}}"#);
+    assert_eq!(shown, json!({"Policy": document, "RevisionId": added["RevisionId"]}));
+    let again = client.call("POST", &policy, grant("a")).await.error();
+    assert_eq!((again.0, again.1.as_str()), (409, "ResourceConflictException"));
+
+    let mut organization = grant("b");
+    organization["Principal"] = json!("*");
+    organization["OrganizationId"] = json!("o-abcdefghij");
+    let revision = added["RevisionId"].as_str().unwrap();
+    let with = |revision: &str| format!("{policy}?RevisionId={revision}");
+    let more = client.call("POST", &with(revision), organization).await.json();
+    assert!(
+        more["Statement"]
+            .as_str()
+            .unwrap()
+            .ends_with(r#""Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-abcdefghij"}}}"#)
+    );
+    let stale = client.call("POST", &with(revision), grant("c")).await.error();
+    assert_eq!(stale, (412, "PreconditionFailedException".into(), "The Revision Id provided does not match the latest Revision Id. Call the GetLayerPolicy API to retrieve the latest Revision Id".into()));
+    let remove = |sid: &str| format!("{policy}/{sid}");
+    let stale = format!("{}?RevisionId={revision}", remove("a"));
+    assert_eq!(client.call("DELETE", &stale, Value::Null).await.status, 412);
+
+    let world = world.killed().await;
+    let client = world.client;
+    assert_eq!(client.call("DELETE", &remove("a"), Value::Null).await.status, 204);
+    let gone = client.call("DELETE", &remove("a"), Value::Null).await.error();
+    assert_eq!((gone.0, gone.2.as_str()), (404, "Statement a is not found in resource policy."));
+    assert_eq!(client.call("DELETE", &remove("b"), Value::Null).await.status, 204);
+    assert_eq!(client.get(&policy).await.status, 404);
+    let absent = policy.replace("/1/", "/2/");
+    for got in [
+        client.get(&absent).await,
+        client.call("POST", &absent, grant("a")).await,
+        client.call("DELETE", &format!("{absent}/a"), Value::Null).await,
+    ] {
+        let (status, _, message) = got.error();
+        let arn = arn.replace("tools:1", "tools:2");
+        assert_eq!((status, message), (404, format!("Layer version {arn} does not exist.")));
+    }
+    let mut wrong = grant("a");
+    wrong["Action"] = json!("lambda:DeleteLayerVersion");
+    let (status, code, _) = client.call("POST", &policy, wrong).await.error();
+    assert_eq!((status, code.as_str()), (400, "ValidationException"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sharing_a_layer_from_many_places_loses_no_statement() {
+    let world = World::new().await;
+    let client = world.client;
+    let versions = "/2018-10-31/layers/tools/versions";
+    let content = json!({"Content": {"ZipFile": crate::world::zip(&[("python/t.py", "")])}});
+    client.call("POST", versions, content).await;
+    let policy = "/2018-10-31/layers/tools/versions/1/policy";
+    let writers: Vec<_> = (0..12)
+        .map(|writer| {
+            tokio::spawn(async move {
+                let input = json!({"StatementId": format!("w{writer}"),
+                    "Action": "lambda:GetLayerVersion", "Principal": "*"});
+                client.call("POST", policy, input).await.status
+            })
+        })
+        .collect();
+    for writer in writers {
+        assert_eq!(writer.await.unwrap(), 201);
+    }
+    let shown = client.get(policy).await.json();
+    let document: Value = serde_json::from_str(shown["Policy"].as_str().unwrap()).unwrap();
+    assert_eq!(document["Statement"].as_array().unwrap().len(), 12);
+}
