@@ -10,6 +10,7 @@ use lamu_api::constraint::Place;
 use support::{Lamu, said};
 
 const WORKING: &[&str] = &[
+    "AddLayerVersionPermission",
     "AddPermission",
     "CreateAlias",
     "CreateCodeSigningConfig",
@@ -34,6 +35,7 @@ const WORKING: &[&str] = &[
     "GetFunctionRecursionConfig",
     "GetLayerVersion",
     "GetLayerVersionByArn",
+    "GetLayerVersionPolicy",
     "GetPolicy",
     "GetProvisionedConcurrencyConfig",
     "GetResourcePolicy",
@@ -58,6 +60,7 @@ const WORKING: &[&str] = &[
     "PutProvisionedConcurrencyConfig",
     "PutResourcePolicy",
     "PutRuntimeManagementConfig",
+    "RemoveLayerVersionPermission",
     "RemovePermission",
     "TagResource",
     "UntagResource",

@@ -136,6 +136,11 @@ fn logs_are_part_of_what_is_allowed() {
 }
 
 #[test]
+fn layers_are_shared_between_accounts() {
+    signed(&["layers_are_shared_between_accounts"]);
+}
+
+#[test]
 fn policies_are_there_after_a_kill() {
     let dir = tempfile::Builder::new().prefix("lamu-permissions.").tempdir().unwrap();
     let settings = settings(dir.path());

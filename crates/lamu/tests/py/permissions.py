@@ -351,6 +351,56 @@ def logs_are_part_of_what_is_allowed():
         by("BOB", "logs").describe_log_groups()
 
 
+def layers_are_shared_between_accounts():
+    root, other, bob, nobody = map(by, ["ROOT1", "ROOT2", "BOB", "NOBODY"])
+    zipped = pack({"python/shared.py": "VALUE = 'from the layer'\n"})
+    made = root.publish_layer_version(LayerName="l", Content={"ZipFile": zipped})
+    version, layer = made["LayerVersionArn"], made["LayerArn"]
+    code = "import shared\ndef handler(event, context):\n    return shared.VALUE\n"
+    for ask in [
+        lambda: other.get_layer_version(LayerName=layer, VersionNumber=1),
+        lambda: other.get_layer_version_by_arn(Arn=version),
+        lambda: create(other, "f", code, Layers=[version]),
+    ]:
+        with no(f"iam::{THERE}:root", "lambda:GetLayerVersion", version, RESOURCE):
+            ask()
+    with no(f"iam::{THERE}:root", "lambda:GetLayerVersion", f"{layer}:9", RESOURCE):
+        other.get_layer_version_by_arn(Arn=f"{layer}:9")
+    shared = root.add_layer_version_permission(
+        LayerName="l", VersionNumber=1, StatementId="s", Action="lambda:GetLayerVersion", Principal=THERE)
+    assert json.loads(shared["Statement"])["Principal"] == {"AWS": f"arn:aws:iam::{THERE}:root"}
+    got = root.get_layer_version_policy(LayerName="l", VersionNumber=1)
+    assert got["RevisionId"] == shared["RevisionId"]
+    assert other.get_layer_version(LayerName=layer, VersionNumber=1)["LayerVersionArn"] == version
+    assert other.get_layer_version_by_arn(Arn=version)["LayerVersionArn"] == version
+    create(other, "f", code, Layers=[version])
+    assert run(other, "f") == "from the layer"
+    with no(f"iam::{THERE}:user/bob", "lambda:GetLayerVersion", version):
+        bob.get_layer_version_by_arn(Arn=version)
+    for ask, action in [
+        (lambda: other.delete_layer_version(LayerName=layer, VersionNumber=1), "lambda:DeleteLayerVersion"),
+        (lambda: other.get_layer_version_policy(LayerName=layer, VersionNumber=1), "lambda:GetLayerVersionPolicy"),
+        (lambda: other.add_layer_version_permission(
+            LayerName=layer, VersionNumber=1, StatementId="t", Action="lambda:GetLayerVersion", Principal="*"),
+         "lambda:AddLayerVersionPermission"),
+    ]:
+        with no(f"iam::{THERE}:root", action, version, RESOURCE):
+            ask()
+    with no(f"iam::{HOME}:user/nobody", "lambda:GetLayerVersion", version):
+        nobody.get_layer_version_by_arn(Arn=version)
+    with refused("PreconditionFailedException", 412, "Call the GetLayerPolicy API to retrieve the latest Revision Id"):
+        root.remove_layer_version_permission(
+            LayerName="l", VersionNumber=1, StatementId="s", RevisionId="00000000-0000-4000-8000-000000000000")
+    root.remove_layer_version_permission(
+        LayerName="l", VersionNumber=1, StatementId="s", RevisionId=shared["RevisionId"])
+    with refused("ResourceNotFoundException", 404, "No policy is associated with the given resource."):
+        root.get_layer_version_policy(LayerName="l", VersionNumber=1)
+    # What has it keeps it; nobody takes it anew.
+    assert run(other, "f") == "from the layer"
+    with no(f"iam::{THERE}:root", "lambda:GetLayerVersion", version, RESOURCE):
+        other.update_function_configuration(FunctionName="f", Layers=[version])
+
+
 def shared_before_a_kill():
     root = by("ROOT1")
     create(root, "f", ECHO, Publish=True)
