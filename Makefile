@@ -32,7 +32,9 @@ bench:
 # Runs the tests of the whole program; target/api-report.md. Fails when an
 # operation that is meant to work was never answered with success.
 api-report:
+	mkdir -p target
 	scripts/setup-tests
+	cargo build --quiet --release --locked --manifest-path examples/hello-rust/Cargo.toml
 	scripts/api-report $(ARGS)
 
 bench-peers:
