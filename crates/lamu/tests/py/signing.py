@@ -155,9 +155,9 @@ def wrong_requests_get_lambdas_words():
     with refused("CodeSigningConfigNotFoundException", 404, deleted):
         create(api, "g", ECHO, CodeSigningConfigArn=ABSENT)
     theirs = ABSENT.replace(ACCOUNT, "999999999999")
-    with refused("CodeSigningConfigNotFoundException", 404):
+    with refused("AccessDeniedException", 403, theirs):
         api.put_function_code_signing_config(FunctionName="f", CodeSigningConfigArn=theirs)
-    with refused("ResourceNotFoundException", 404):
+    with refused("AccessDeniedException", 403, theirs):
         api.get_code_signing_config(CodeSigningConfigArn=theirs)
     for ask in [lambda name: api.put_function_code_signing_config(FunctionName=name, CodeSigningConfigArn=arn),
                 lambda name: api.get_function_code_signing_config(FunctionName=name),
