@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Read, Write};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::http;
 
 struct Options {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     request: Vec<u8>,
     connections: usize,
     warmup: Duration,
@@ -39,14 +39,7 @@ pub fn run(args: &[String]) -> Result<(), Error> {
     let mut poll = Poll::new()?;
     let mut connections = Vec::new();
     for index in 0..options.connections {
-        let mut stream = TcpStream::connect(options.address)?;
-        stream.set_nodelay(true)?;
-        poll.registry().register(
-            &mut stream,
-            Token(index),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        connections.push(Connection { stream, input: Vec::new(), since: None, unsent: Vec::new() });
+        connections.push(connect(&poll, options.address, index)?);
     }
     let begin = Instant::now();
     let counted_from = begin + options.warmup;
@@ -84,9 +77,13 @@ pub fn run(args: &[String]) -> Result<(), Error> {
             let connection = &mut connections[event.token().0];
             flush(connection);
             let mut buffer = [0; 64 * 1024];
+            let mut closed = false;
             loop {
                 match connection.stream.read(&mut buffer) {
-                    Ok(0) => return Err(Error::other("the server closed a connection")),
+                    Ok(0) => {
+                        closed = true;
+                        break;
+                    }
                     Ok(count) => {
                         connection.input.extend_from_slice(&buffer[..count]);
                         if count < buffer.len() {
@@ -94,6 +91,10 @@ pub fn run(args: &[String]) -> Result<(), Error> {
                         }
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                        closed = true;
+                        break;
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -117,10 +118,28 @@ pub fn run(args: &[String]) -> Result<(), Error> {
                     send(connection, &options.request, now);
                 }
             }
+            if closed {
+                // A request that was under way is lost; the next one gets a
+                // connection of its own.
+                let now = Instant::now();
+                errors += u64::from(connection.since.is_some() && now >= counted_from);
+                *connection = connect(&poll, options.address, event.token().0)?;
+                if options.rate.is_none() {
+                    send(connection, &options.request, now);
+                }
+            }
         }
     }
     report(latencies, errors, failures, counted_from.elapsed().min(options.length));
     Ok(())
+}
+
+fn connect(poll: &Poll, address: SocketAddr, index: usize) -> Result<Connection, Error> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    poll.registry().register(&mut stream, Token(index), interest)?;
+    Ok(Connection { stream, input: Vec::new(), since: None, unsent: Vec::new() })
 }
 
 fn send(connection: &mut Connection, request: &[u8], since: Instant) {
@@ -149,6 +168,7 @@ fn report(mut latencies: Vec<u64>, errors: u64, failures: u64, length: Duration)
             .get(index.min(latencies.len().saturating_sub(1)))
             .map_or(f64::NAN, |ns| *ns as f64 / 1e6)
     };
+    // JSON, but for NaN where nothing was answered: Python reads it.
     println!(
         "{{\"count\":{},\"errors\":{errors},\"function_errors\":{failures},\"per_second\":{:.1},\"p50_ms\":{:.4},\"p90_ms\":{:.4},\"p99_ms\":{:.4},\"max_ms\":{:.4}}}",
         latencies.len(),
