@@ -1,4 +1,4 @@
-//! The promises of [`Metadata`] and [`Packages`] as suites that every
+//! The promises of [`Metadata`], [`Queue`] and [`Packages`] as suites that every
 //! implementation passes. Each promise gets a store of its own: `make` returns
 //! an empty one whenever it is called. A broken promise panics and says which.
 //!
@@ -6,10 +6,11 @@
 
 mod metadata;
 mod packages;
+mod queue;
 
 use std::sync::Arc;
 
-use crate::{Metadata, Packages};
+use crate::{Metadata, Packages, Queue};
 
 /// Holds every promise of [`Metadata`] against the stores `make` returns.
 pub async fn metadata(make: impl AsyncFn() -> Arc<dyn Metadata>) {
@@ -49,4 +50,28 @@ pub async fn packages(make: impl AsyncFn() -> Arc<dyn Packages>) {
     packages::a_copy_never_overwrites(make().await).await;
     packages::a_delete_removes_and_may_be_repeated(make().await).await;
     packages::the_list_is_what_is_stored(make().await).await;
+}
+
+/// Holds every promise of [`Queue`] against the queues `make` returns, which
+/// have two shards at least.
+///
+/// Not checked here: crashes and damage, which only an implementation knows
+/// how to make.
+pub async fn queue(make: impl AsyncFn() -> Arc<dyn Queue>) {
+    queue::an_event_is_received_as_it_was_sent(make().await).await;
+    queue::a_held_event_is_hidden_and_an_acknowledged_one_gone(make().await).await;
+    queue::events_come_in_the_order_in_which_they_fall_due(make().await).await;
+    queue::shards_are_apart(make().await).await;
+    queue::an_event_whose_visibility_ended_comes_again(make().await).await;
+    queue::an_extended_event_stays_hidden(make().await).await;
+    queue::a_retried_event_comes_again_after_its_delay(make().await).await;
+    queue::a_receiver_waits_for_what_comes(make().await).await;
+    queue::a_buried_event_is_kept_apart(make().await).await;
+    queue::a_redriven_event_waits_again(make().await).await;
+    queue::a_purge_takes_one_lane_and_voids_its_receipts(make().await).await;
+    queue::depths_tell_each_lane(make().await).await;
+    queue::a_look_pages_in_the_order_of_sending_and_holds_nothing(make().await).await;
+    queue::many_receivers_get_each_event_once(make().await).await;
+    queue::a_dropped_receive_keeps_nothing(make().await).await;
+    queue::limits_are_kept_exactly(make().await).await;
 }

@@ -1,5 +1,5 @@
-//! What must survive a crash: documents ([`Metadata`]) and package bytes
-//! ([`Packages`]). Each is a trait with promises, implementations, and a
+//! What must survive a crash: documents ([`Metadata`]), events ([`Queue`]) and
+//! package bytes ([`Packages`]). Each is a trait with promises, implementations, and a
 //! conformance suite that every implementation passes. And reading what
 //! packages are made of, zip archives from strangers ([`archive`]).
 //!
@@ -10,6 +10,9 @@ pub mod archive;
 pub mod conformance;
 mod metadata;
 mod packages;
+pub mod queue;
+mod sqlite;
 
 pub use metadata::{Change, Document, Expect, Metadata, MetadataError, Revision, SqliteMetadata};
 pub use packages::{DirPackages, Packages, PackagesError};
+pub use queue::{Queue, QueueError, QueueLimits, SqliteQueue};

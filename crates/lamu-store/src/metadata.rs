@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::sqlite::FileError;
 pub use sqlite::SqliteMetadata;
 
 /// Grows with every change to the store; compares changes to one key.
@@ -86,4 +87,14 @@ pub enum MetadataError {
     /// What is on disk is damaged.
     #[error("the metadata store is damaged: {what}")]
     Damaged { what: String },
+}
+
+impl From<FileError> for MetadataError {
+    fn from(error: FileError) -> MetadataError {
+        match error {
+            FileError::Unavailable { step, source } => MetadataError::Unavailable { step, source },
+            FileError::Invalid { what } => MetadataError::Invalid { what },
+            FileError::Damaged { what } => MetadataError::Damaged { what },
+        }
+    }
 }

@@ -21,8 +21,7 @@
 mod table;
 mod writer;
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -33,6 +32,7 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{Change, Document, Expect, Metadata, MetadataError, Revision};
+use crate::sqlite as file;
 use writer::{Request, Write};
 
 /// Requests that wait for the writer. A value has at most 1 MiB, so what waits
@@ -70,7 +70,7 @@ impl SqliteMetadata {
     /// missing. Reads all of it once: damage is found now and not later.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, MetadataError> {
         let path = path.as_ref();
-        let lock = prepare_files(path)?;
+        let lock = file::prepare(path)?;
         let connection = table::open_to_write(path)?;
         let revision = table::check_all(&connection, path)?;
 
@@ -196,43 +196,6 @@ impl Readers {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
-}
-
-/// Makes the directory and the empty file where they are missing, and takes
-/// the lock that keeps every other process out.
-fn prepare_files(path: &Path) -> Result<File, MetadataError> {
-    let at = |doing: &str, path: &Path| format!("{doing} {}", path.display());
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(directory)
-        .map_err(|source| unavailable(at("create", directory), source))?;
-
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
-    // The documents hold what users told nobody else: owner only. SQLite gives
-    // its side files the mode of the database.
-    let open = |path: &Path| {
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
-    };
-    let lock = open(&lock_path).map_err(|source| unavailable(at("open", &lock_path), source))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let step = format!("lock {}", lock_path.display());
-            return Err(unavailable(step, "another lamu process uses this data directory"));
-        }
-        Err(TryLockError::Error(source)) => {
-            return Err(unavailable(at("lock", &lock_path), source));
-        }
-    }
-    open(path).map_err(|source| unavailable(at("open", path), source))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|source| unavailable(at("flush", directory), source))?;
-    Ok(lock)
 }
 
 fn check_key(key: &str) -> Result<(), MetadataError> {

@@ -3,19 +3,20 @@
 //! Not here: when they run and in which transaction (`writer.rs`).
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use lamu_model::Digest;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::metadata::{Document, MetadataError, Revision};
+use crate::sqlite::{self as file, Schema};
 
-/// "lamu" in ASCII: tells our file from any other SQLite file.
-const APPLICATION_ID: i32 = 0x6c61_6d75;
-
-/// The shape of the tables below.
-const SCHEMA: i32 = 1;
+const SCHEMA: Schema = Schema {
+    // "lamu" in ASCII.
+    application: 0x6c61_6d75,
+    number: 1,
+    tables: TABLES,
+};
 
 const TABLES: &str = "
     CREATE TABLE document (
@@ -31,37 +32,12 @@ const TABLES: &str = "
     INSERT INTO counter VALUES (1, 0);
 ";
 
-/// Readers never wait for the writer in WAL mode, but may for the short moment
-/// in which the WAL is reset or recovered.
-const BUSY_MAX: Duration = Duration::from_secs(5);
-
-/// What a checkpoint leaves of a WAL that a burst of writes made longer.
-const WAL_BYTES_KEPT: u64 = 16 * 1024 * 1024;
-
 pub fn open_to_write(path: &Path) -> Result<Connection, MetadataError> {
-    let open = || -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_MAX)?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        Ok(connection)
-    };
-    let connection = open().map_err(|error| sqlite("open its file", error))?;
-    make_tables(&connection, path)?;
-    connection
-        .pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))
-        .map_err(|error| sqlite("open its file", error))?;
-    Ok(connection)
+    Ok(file::open_to_write(path, SCHEMA)?)
 }
 
 pub fn open_to_read(path: &Path) -> Result<Connection, MetadataError> {
-    let open = || -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_MAX)?;
-        Ok(connection)
-    };
-    open().map_err(|error| sqlite("open its file", error))
+    Ok(file::open_to_read(path)?)
 }
 
 /// Reads every page and every row once, and returns the last revision given.
@@ -157,54 +133,7 @@ pub fn delete(connection: &Connection, key: &str) -> rusqlite::Result<()> {
 
 /// Says what a failed statement means to the caller.
 pub fn sqlite(step: &str, error: rusqlite::Error) -> MetadataError {
-    match (&error, error.sqlite_error_code()) {
-        // The SQL is ours and known to be right: the tables are not ours.
-        (rusqlite::Error::SqlInputError { .. }, _)
-        | (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
-            damaged(error.to_string())
-        }
-        _ => MetadataError::Unavailable { step: step.into(), source: error.into() },
-    }
-}
-
-/// Makes what an empty file lacks, and refuses a file that is not ours.
-fn make_tables(connection: &Connection, path: &Path) -> Result<(), MetadataError> {
-    let failed = |error| sqlite("prepare its file", error);
-    let number = |name: &str| -> Result<i32, MetadataError> {
-        connection.pragma_query_value(None, name, |row| row.get(0)).map_err(failed)
-    };
-    let (application, schema) = (number("application_id")?, number("user_version")?);
-    let objects: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(failed)?;
-    let path = path.display();
-    if (application, schema, objects) == (0, 0, 0) {
-        // The mode is a property of the file and stays with it.
-        let mode: String = connection
-            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-            .map_err(failed)?;
-        if mode != "wal" {
-            let what = format!("{path} is on a file system that cannot hold a write-ahead log");
-            return Err(MetadataError::Invalid { what });
-        }
-        let create = format!(
-            "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID};
-             PRAGMA user_version = {SCHEMA}; {TABLES} COMMIT;"
-        );
-        return connection.execute_batch(&create).map_err(failed);
-    }
-    if application != APPLICATION_ID {
-        let what = format!("{path} is a SQLite file, but not one of lamu's");
-        return Err(MetadataError::Invalid { what });
-    }
-    if schema != SCHEMA {
-        let what = format!(
-            "{path} has schema {schema}, and this lamu knows only schema {SCHEMA}: start the \
-             version of lamu that wrote it"
-        );
-        return Err(MetadataError::Invalid { what });
-    }
-    Ok(())
+    file::of_sqlite(step, error).into()
 }
 
 fn revision(connection: &Connection) -> Result<Revision, MetadataError> {
@@ -216,13 +145,7 @@ fn revision(connection: &Connection) -> Result<Revision, MetadataError> {
 }
 
 fn document(row: &Row<'_>) -> Result<Document, MetadataError> {
-    let failed = |error: rusqlite::Error| match error {
-        rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::Utf8Error(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::InvalidColumnType(..) => damaged(error.to_string()),
-        error => sqlite("read a document", error),
-    };
+    let failed = |error| sqlite("read a document", error);
     let key: String = row.get(0).map_err(failed)?;
     let revision = Revision(row.get(1).map_err(failed)?);
     let value: Vec<u8> = row.get(2).map_err(failed)?;

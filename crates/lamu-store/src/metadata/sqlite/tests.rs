@@ -189,7 +189,7 @@ async fn damage_is_found_and_never_returned_as_data() {
 
     let (mut found, mut harmless) = (0, 0);
     for at in (0..whole.len()).step_by(97) {
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.write_all_at(&[whole[at] ^ 0x55], at as u64).unwrap();
         match SqliteMetadata::open(&path) {
             Err(MetadataError::Damaged { what }) => {
@@ -246,7 +246,7 @@ fn a_cut_off_or_foreign_file_is_refused() {
     std::fs::remove_file(&path).unwrap();
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let foreign = SqliteMetadata::open(&path).unwrap_err();
-    assert!(foreign.to_string().contains("not one of lamu's"), "{foreign}");
+    assert!(foreign.to_string().contains("not this store's"), "{foreign}");
 }
 
 #[test]

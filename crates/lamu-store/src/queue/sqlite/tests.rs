@@ -1,0 +1,212 @@
+//! What this queue promises beyond the suite: what a restart finds, damage,
+//! full disks, bounds, its calendar.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use lamu_model::RequestId;
+use rusqlite::Connection;
+
+use super::writer::Hold;
+use super::*;
+use crate::conformance;
+use crate::queue::SeenState;
+
+const SHARD: Shard = Shard(0);
+const LONG: Duration = Duration::from_secs(60);
+
+fn event(id: &str, body: impl Into<Bytes>) -> NewEvent {
+    let (id, lane) = (RequestId::new(id), "lane".to_owned());
+    NewEvent { id, lane, body: body.into(), delay: Duration::ZERO }
+}
+
+fn open(home: &tempfile::TempDir, limits: QueueLimits) -> SqliteQueue {
+    SqliteQueue::open(home.path().join("queue.sqlite"), limits).unwrap()
+}
+
+fn two_shards() -> QueueLimits {
+    QueueLimits { shards: 2, ..QueueLimits::default() }
+}
+
+async fn receive(queue: &SqliteQueue, count: usize) -> Vec<Delivery> {
+    queue.receive(SHARD, count, LONG, Duration::ZERO).await.unwrap()
+}
+
+/// Runs code on the writer's connection, between two groups.
+async fn on_writer(queue: &SqliteQueue, work: impl FnOnce(&Connection) + Send + 'static) {
+    let (done, finished) = oneshot::channel();
+    let hold = Hold::new(move |connection| {
+        work(connection);
+        let _ = done.send(());
+    });
+    queue.requests.as_ref().unwrap().send(Request::Hold(hold)).await.unwrap();
+    finished.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms() {
+    let home = tempfile::tempdir().unwrap();
+    let number = AtomicU32::new(0);
+    conformance::queue(async || {
+        let name = format!("{}.sqlite", number.fetch_add(1, Ordering::Relaxed));
+        let queue = SqliteQueue::open(home.path().join(name), two_shards()).unwrap();
+        Arc::new(queue) as Arc<dyn Queue>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_finds_everything_but_who_held_what() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    for id in ["a", "b", "c", "d", "e"] {
+        queue.send(SHARD, event(id, "x")).await.unwrap();
+    }
+    // a is done with, b comes again, c is put aside, d is held, e was never
+    // received.
+    let held = receive(&queue, 4).await;
+    queue.ack(&held[0].receipt).await.unwrap();
+    queue.retry(&held[1].receipt, Duration::ZERO, Bytes::from_static(b"note")).await.unwrap();
+    queue.bury(&held[2].receipt, "why").await.unwrap();
+    drop(queue);
+
+    let queue = open(&home, two_shards());
+
+    assert_eq!(queue.backlog(SHARD), 3);
+    // b fell due again a moment later, in which time may have gone on or not.
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    let mut found: Vec<(String, Bytes)> = receive(&queue, 10)
+        .await
+        .into_iter()
+        .map(|found| (found.event.id.to_string(), found.event.note))
+        .collect();
+    found.sort();
+    let note = |id: &str, note: &'static [u8]| (id.to_owned(), Bytes::from_static(note));
+    assert_eq!(found, [note("b", b"note"), note("d", b""), note("e", b"")]);
+    let dead = queue.look(Which::Dead, None, None, 10).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert!(matches!(&dead[0].state, SeenState::Dead { why, .. } if why == "why"));
+}
+
+#[tokio::test]
+async fn fewer_shards_than_before_strand_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, QueueLimits { shards: 5, ..QueueLimits::default() });
+    for shard in 0..5 {
+        queue.send(Shard(shard), event(&shard.to_string(), "x")).await.unwrap();
+    }
+    drop(queue);
+    let queue = open(&home, two_shards());
+    assert_eq!((queue.backlog(Shard(0)), queue.backlog(Shard(1))), (3, 2));
+    assert_eq!(receive(&queue, 10).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_damaged_event_is_put_aside_and_holds_up_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    queue.send(SHARD, event("a", "what was sent")).await.unwrap();
+    queue.send(SHARD, event("b", "x")).await.unwrap();
+    on_writer(&queue, |connection| {
+        let changed = connection.execute("UPDATE body SET body = x'00' WHERE event = 1", []);
+        assert_eq!(changed.unwrap(), 1);
+    })
+    .await;
+
+    let received = receive(&queue, 10).await;
+
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].event.id.as_str(), "b");
+    let dead = queue.look(Which::Dead, None, None, 10).await.unwrap();
+    assert!(
+        matches!(&dead[0].state, SeenState::Dead { why, .. } if why.contains("not what was sent"))
+    );
+}
+
+#[test]
+fn a_file_that_is_damaged_or_not_ours_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("queue.sqlite");
+    std::fs::write(&path, [7; 8192]).unwrap();
+    let error = SqliteQueue::open(&path, two_shards()).unwrap_err();
+    assert!(matches!(error, QueueError::Damaged { .. }), "{error}");
+
+    let metadata = home.path().join("metadata.sqlite");
+    drop(crate::SqliteMetadata::open(&metadata).unwrap());
+    let error = SqliteQueue::open(&metadata, two_shards()).unwrap_err();
+    assert!(matches!(error, QueueError::Invalid { .. }), "{error}");
+}
+
+#[test]
+fn one_process_opens_it_at_a_time() {
+    let home = tempfile::tempdir().unwrap();
+    let first = open(&home, two_shards());
+    let error = SqliteQueue::open(home.path().join("queue.sqlite"), two_shards()).unwrap_err();
+    assert!(matches!(error, QueueError::Unavailable { .. }), "{error}");
+    drop(first);
+    open(&home, two_shards());
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_loses_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    queue.send(SHARD, event("kept", "x")).await.unwrap();
+    on_writer(&queue, |connection| {
+        let pages: i64 =
+            connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        connection.pragma_update_and_check(None, "max_page_count", pages + 4, |_| Ok(())).unwrap();
+    })
+    .await;
+
+    let large = vec![b'x'; 64 << 10];
+    let refused = queue.send(SHARD, event("large", large.clone())).await.unwrap_err();
+    assert!(matches!(refused, QueueError::Unavailable { .. }), "{refused}");
+
+    on_writer(&queue, |connection| {
+        connection
+            .pragma_update_and_check(None, "max_page_count", i64::from(i32::MAX), |_| Ok(()))
+            .unwrap();
+    })
+    .await;
+    queue.send(SHARD, event("large", large)).await.unwrap();
+    let received = receive(&queue, 10).await;
+    assert_eq!(received.len(), 2);
+    assert_eq!(received[0].event.id.as_str(), "kept");
+}
+
+#[tokio::test]
+async fn its_bytes_and_its_dead_are_bounded() {
+    let home = tempfile::tempdir().unwrap();
+    let limits = QueueLimits { shards: 2, bytes_max: 10_000, dead_max: 2 };
+    let queue = open(&home, limits);
+    queue.send(SHARD, event("a", vec![0; 9_000])).await.unwrap();
+    let full = queue.send(SHARD, event("b", vec![0; 1_000])).await.unwrap_err();
+    assert!(matches!(full, QueueError::Full { .. }), "{full}");
+    let held = receive(&queue, 1).await.remove(0);
+    queue.ack(&held.receipt).await.unwrap();
+    for id in ["b", "c", "d"] {
+        queue.send(SHARD, event(id, vec![0; 1_000])).await.unwrap();
+        let held = receive(&queue, 1).await.remove(0);
+        queue.bury(&held.receipt, "why").await.unwrap();
+    }
+    let dead = queue.look(Which::Dead, None, None, 10).await.unwrap();
+    let dead: Vec<_> = dead.iter().map(|seen| seen.event.id.as_str()).collect();
+    assert_eq!(dead, ["c", "d"]);
+    // What the oldest took is free again, and is counted the same afresh.
+    drop(queue);
+    let queue = open(&home, limits);
+    assert_eq!(queue.purge(Which::Dead, "lane").await.unwrap(), 2);
+    queue.send(SHARD, event("e", vec![0; 9_000])).await.unwrap();
+}
+
+#[test]
+fn the_calendar_never_goes_back() {
+    let mut calendar = Calendar::default();
+    assert_eq!(calendar.at(1_000), 1_000);
+    // Set back by 400 ms: time goes on from where it was.
+    assert_eq!(calendar.at(600), 1_000);
+    assert_eq!(calendar.at(650), 1_050);
+    // Set right again.
+    assert_eq!(calendar.at(1_100), 1_500);
+    assert_eq!(calendar.at(5_000), 5_400);
+}

@@ -1,0 +1,694 @@
+//! The writer thread: groups of requests, one commit each, then the answers;
+//! and between two groups a piece of what takes long (a purge, a redrive).
+//!
+//! Not here: who may open the file (`sqlite`), SQL (`table`), who is held
+//! (`holds`).
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::holds::Holds;
+use super::table::{self, Left};
+use super::{Calendar, HELD_MAX, QueueLimits, ShardState, whole_ms};
+use crate::queue::{Delivery, Depth, NewEvent, QueueError, Receipt, Seen, SeenState, Shard, Which};
+
+/// Writes in one transaction: past this a longer group saves no more flushes
+/// worth having, and makes the first of it wait for the last.
+const GROUP_MAX: usize = 256;
+
+/// Due events read ahead of their receivers: their numbers, no bodies.
+const READ_AHEAD: usize = 256;
+
+/// Events of a purge or redrive in one transaction, between which others get
+/// their turn.
+const CHORE_EVENTS: usize = 256;
+
+/// Events looked at in one request; each may have a body of a MiB.
+const LOOK_MAX: usize = 256;
+
+pub type Done<T> = oneshot::Sender<Result<T, QueueError>>;
+
+/// What was received, and in how long there may be more.
+pub type Received = (Vec<Delivery>, Option<Duration>);
+
+#[derive(Debug)]
+pub enum Request {
+    Send {
+        shard: Shard,
+        event: NewEvent,
+        done: Done<()>,
+    },
+    Ack {
+        receipt: Receipt,
+        done: Done<()>,
+    },
+    Retry {
+        receipt: Receipt,
+        delay: Duration,
+        note: Bytes,
+        done: Done<()>,
+    },
+    Bury {
+        receipt: Receipt,
+        why: String,
+        done: Done<()>,
+    },
+    Extend {
+        receipt: Receipt,
+        visibility: Duration,
+        done: Done<()>,
+    },
+    Receive {
+        shard: Shard,
+        count: usize,
+        visibility: Duration,
+        done: Done<Received>,
+    },
+    Depths {
+        done: Done<Vec<Depth>>,
+    },
+    Look {
+        which: Which,
+        lane: Option<String>,
+        after: Option<u64>,
+        count: usize,
+        done: Done<Vec<Seen>>,
+    },
+    Redrive {
+        lane: String,
+        done: Done<u64>,
+    },
+    Purge {
+        which: Which,
+        lane: String,
+        done: Done<u64>,
+    },
+    /// Runs code of a test on this thread.
+    #[cfg(test)]
+    Hold(Hold),
+}
+
+/// A request that has to be durable.
+#[derive(Debug)]
+enum Write {
+    Send { shard: Shard, event: NewEvent },
+    Ack(Receipt),
+    Retry { receipt: Receipt, delay: Duration, note: Bytes },
+    Bury { receipt: Receipt, why: String },
+}
+
+/// What a committed write changes in memory.
+#[derive(Debug)]
+enum Effect {
+    Sent { shard: Shard, lane: String, bytes: u64 },
+    Acked(Left),
+    Back { shard: Shard, event: i64 },
+    Died { left: Left, pruned: Option<Left> },
+    Revived(Left),
+    DeadRemoved(Left),
+}
+
+#[derive(Debug)]
+struct Chore {
+    what: What,
+    lane: String,
+    done: Done<u64>,
+    count: u64,
+    /// Done up to here; what came or died again after the request is no part
+    /// of it.
+    after: i64,
+    upto: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Redrive,
+    Purge(Which),
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    live: u64,
+    dead: u64,
+}
+
+#[derive(Debug)]
+pub struct Writer {
+    connection: Connection,
+    limits: QueueLimits,
+    calendar: Calendar,
+    shards: Arc<[ShardState]>,
+    holds: Vec<Holds>,
+    lanes: BTreeMap<String, Lane>,
+    bytes: u64,
+    dead: u64,
+    chores: VecDeque<Chore>,
+}
+
+impl Writer {
+    pub fn new(
+        connection: Connection,
+        limits: QueueLimits,
+        shards: Arc<[ShardState]>,
+    ) -> Result<Writer, QueueError> {
+        let failed = |error| table::failed("count its events", error);
+        table::fold_shards(&connection, limits.shards).map_err(failed)?;
+        let mut writer = Writer {
+            limits,
+            calendar: Calendar::default(),
+            holds: (0..limits.shards).map(|shard| Holds::new(Shard(shard))).collect(),
+            lanes: BTreeMap::new(),
+            bytes: 0,
+            dead: 0,
+            chores: VecDeque::new(),
+            shards,
+            connection,
+        };
+        for dead in [false, true] {
+            for count in table::count(&writer.connection, dead).map_err(failed)? {
+                let lane = writer.lanes.entry(count.lane).or_default();
+                writer.bytes += count.bytes;
+                if dead {
+                    lane.dead += count.events;
+                    writer.dead += count.events;
+                } else {
+                    lane.live += count.events;
+                    let state = &writer.shards[usize::from(count.shard.0)];
+                    state.backlog.fetch_add(count.events, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(writer)
+    }
+
+    /// Serves until every sender is gone, then closes the connection.
+    pub fn serve(mut self, mut inbox: mpsc::Receiver<Request>) {
+        loop {
+            let first = if self.chores.is_empty() {
+                inbox.blocking_recv()
+            } else {
+                match inbox.try_recv() {
+                    Ok(request) => Some(request),
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        self.do_chore();
+                        continue;
+                    }
+                    Err(mpsc::error::TryRecvError::Disconnected) => None,
+                }
+            };
+            let Some(first) = first else { return };
+            let rest = std::iter::from_fn(|| inbox.try_recv().ok());
+            self.serve_group(std::iter::once(first).chain(rest).take(GROUP_MAX));
+            if !self.chores.is_empty() {
+                self.do_chore();
+            }
+        }
+    }
+
+    /// What is to be durable first, in one transaction; then the rest, which
+    /// sees it.
+    fn serve_group(&mut self, group: impl Iterator<Item = Request>) {
+        let mut writes = Vec::new();
+        let mut others = Vec::new();
+        for request in group {
+            match request {
+                Request::Send { shard, event, done } => {
+                    writes.push((Write::Send { shard, event }, done));
+                }
+                Request::Ack { receipt, done } => writes.push((Write::Ack(receipt), done)),
+                Request::Retry { receipt, delay, note, done } => {
+                    writes.push((Write::Retry { receipt, delay, note }, done));
+                }
+                Request::Bury { receipt, why, done } => {
+                    writes.push((Write::Bury { receipt, why }, done));
+                }
+                other => others.push(other),
+            }
+        }
+        self.write(writes);
+        for request in others {
+            self.serve_other(request);
+        }
+    }
+
+    // A caller that left does not undo what is done: answers may go nowhere.
+    fn serve_other(&mut self, request: Request) {
+        match request {
+            Request::Extend { receipt, visibility, done } => {
+                let until_ms = self.calendar.now_ms().saturating_add(whole_ms(visibility));
+                let _ = done.send(self.holds_of(receipt.shard).extend(&receipt, until_ms));
+            }
+            Request::Receive { shard, count, visibility, done } => {
+                // Nobody there to receive: what was held would stay so.
+                if !done.is_closed() {
+                    let received = self.receive(shard, count, visibility);
+                    if let Err(Ok((deliveries, _))) = done.send(received) {
+                        self.give_back(&deliveries);
+                    }
+                }
+            }
+            Request::Depths { done } => {
+                let _ = done.send(self.depths());
+            }
+            Request::Look { which, lane, after, count, done } => {
+                let _ = done.send(self.look(which, lane.as_deref(), after, count));
+            }
+            Request::Redrive { lane, done } => {
+                self.begin_chore(What::Redrive, lane, done);
+            }
+            Request::Purge { which, lane, done } => {
+                self.begin_chore(What::Purge(which), lane, done);
+            }
+            #[cfg(test)]
+            Request::Hold(hold) => hold.run(&self.connection),
+            Request::Send { .. }
+            | Request::Ack { .. }
+            | Request::Retry { .. }
+            | Request::Bury { .. } => unreachable!("these are written as a group"),
+        }
+    }
+
+    fn holds_of(&mut self, shard: Shard) -> &mut Holds {
+        // Receipts are of this queue, and callers' shards were checked.
+        &mut self.holds[usize::from(shard.0)]
+    }
+
+    fn write(&mut self, group: Vec<(Write, Done<()>)>) {
+        if group.is_empty() {
+            return;
+        }
+        let (writes, done): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        let outcomes = match self.commit(&writes) {
+            Ok(outcomes) => outcomes,
+            Err(error) if writes.len() == 1 => vec![Err(error)],
+            // One that is too large for the disk must not fail the others,
+            // and acknowledgements make room.
+            Err(_) => writes
+                .iter()
+                .map(|write| {
+                    self.commit(std::slice::from_ref(write)).and_then(|mut one| one.remove(0))
+                })
+                .collect(),
+        };
+        for (outcome, done) in outcomes.into_iter().zip(done) {
+            let _ = done.send(outcome);
+        }
+    }
+
+    /// All of `writes` in one transaction. An error means that none of them
+    /// has happened; a receipt that does not hold is the outcome of one.
+    fn commit(&mut self, writes: &[Write]) -> Result<Vec<Result<(), QueueError>>, QueueError> {
+        let now_ms = self.calendar.now_ms();
+        let mut outcomes = Vec::with_capacity(writes.len());
+        let mut effects = Vec::with_capacity(writes.len());
+        let mut settled = HashSet::new();
+        let mut bytes = self.bytes;
+        let mut dead = self.dead;
+        self.transaction(|writer| {
+            for write in writes {
+                let outcome = match write {
+                    Write::Send { event, .. }
+                        if bytes.saturating_add(table::size(event)) > writer.limits.bytes_max =>
+                    {
+                        let what = format!("it holds {bytes} of {} bytes", writer.limits.bytes_max);
+                        Err(QueueError::Full { what })
+                    }
+                    Write::Send { shard, event } => {
+                        bytes += table::size(event);
+                        let due_ms = now_ms.saturating_add(whole_ms(event.delay));
+                        table::insert(&writer.connection, *shard, event, now_ms, due_ms)?;
+                        let (shard, lane) = (*shard, event.lane.clone());
+                        effects.push(Effect::Sent { shard, lane, bytes: table::size(event) });
+                        Ok(())
+                    }
+                    Write::Ack(receipt)
+                    | Write::Retry { receipt, .. }
+                    | Write::Bury { receipt, .. } => {
+                        let held = writer.holds[usize::from(receipt.shard.0)].check(receipt);
+                        // Two of one group may speak of the same event.
+                        match held {
+                            Ok(()) if !settled.insert(receipt.event) => Err(QueueError::NotHeld),
+                            Ok(()) => {
+                                let effect = writer.settle(write, receipt, now_ms, &mut dead)?;
+                                let outcome = effect.as_ref().map(drop).ok_or(QueueError::NotHeld);
+                                effects.extend(effect);
+                                outcome
+                            }
+                            Err(error) => Err(error),
+                        }
+                    }
+                };
+                outcomes.push(outcome);
+            }
+            Ok(())
+        })?;
+        for effect in effects {
+            self.apply(effect);
+        }
+        Ok(outcomes)
+    }
+
+    /// Does what is said of a held event; `None` when it is not there.
+    fn settle(
+        &self,
+        write: &Write,
+        receipt: &Receipt,
+        now_ms: u64,
+        dead: &mut u64,
+    ) -> rusqlite::Result<Option<Effect>> {
+        let Receipt { shard, event, .. } = *receipt;
+        match write {
+            Write::Retry { delay, note, .. } => {
+                let due_ms = now_ms.saturating_add(whole_ms(*delay));
+                let due_ms = self.holds[usize::from(shard.0)].due_beyond_mark(due_ms, event);
+                let there = table::reschedule(&self.connection, event, due_ms, note)?;
+                Ok(there.then_some(Effect::Back { shard, event }))
+            }
+            Write::Bury { why, .. } => {
+                let Some(left) = table::bury(&self.connection, event, now_ms, why)? else {
+                    return Ok(None);
+                };
+                *dead += 1;
+                let mut pruned = None;
+                if *dead > self.limits.dead_max {
+                    pruned = table::remove_oldest_dead(&self.connection)?;
+                    *dead -= u64::from(pruned.is_some());
+                }
+                Ok(Some(Effect::Died { left, pruned }))
+            }
+            Write::Ack(_) | Write::Send { .. } => {
+                Ok(table::remove(&self.connection, event)?.map(Effect::Acked))
+            }
+        }
+    }
+
+    fn transaction(
+        &mut self,
+        work: impl FnOnce(&Writer) -> rusqlite::Result<()>,
+    ) -> Result<(), QueueError> {
+        let attempt = || -> rusqlite::Result<()> {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            work(self)?;
+            self.connection.execute_batch("COMMIT")
+        };
+        attempt().map_err(|error| {
+            // Some errors have ended the transaction already.
+            if !self.connection.is_autocommit()
+                && let Err(error) = self.connection.execute_batch("ROLLBACK")
+            {
+                tracing::error!(%error, "could not roll back");
+            }
+            table::failed("write", error)
+        })
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Sent { shard, lane, bytes } => {
+                self.bytes += bytes;
+                self.lane(lane).live += 1;
+                self.arrived(shard, 1);
+            }
+            Effect::Acked(left) => {
+                self.holds_of(left.shard).forget(left.event);
+                self.leave(&left);
+                self.bytes = self.bytes.saturating_sub(left.bytes);
+            }
+            Effect::Back { shard, event } => {
+                self.holds_of(shard).release(event);
+                self.arrived(shard, 0);
+            }
+            Effect::Died { left, pruned } => {
+                self.holds_of(left.shard).forget(left.event);
+                self.leave(&left);
+                self.dead += 1;
+                self.lane(left.lane).dead += 1;
+                if let Some(pruned) = pruned {
+                    self.apply(Effect::DeadRemoved(pruned));
+                }
+            }
+            Effect::Revived(left) => {
+                self.leave_dead(&left.lane);
+                self.lane(left.lane).live += 1;
+                self.arrived(left.shard, 1);
+            }
+            Effect::DeadRemoved(left) => {
+                self.leave_dead(&left.lane);
+                self.bytes = self.bytes.saturating_sub(left.bytes);
+            }
+        }
+    }
+
+    fn lane(&mut self, lane: String) -> &mut Lane {
+        self.lanes.entry(lane).or_default()
+    }
+
+    /// Receivers look again: there is more, or it is due at another time.
+    fn arrived(&self, shard: Shard, more: u64) {
+        let state = &self.shards[usize::from(shard.0)];
+        state.backlog.fetch_add(more, Ordering::Relaxed);
+        state.arrivals.send_modify(|count| *count += 1);
+    }
+
+    fn leave(&mut self, left: &Left) {
+        self.shards[usize::from(left.shard.0)].backlog.fetch_sub(1, Ordering::Relaxed);
+        if let Some(lane) = self.lanes.get_mut(&left.lane) {
+            lane.live = lane.live.saturating_sub(1);
+            if (lane.live, lane.dead) == (0, 0) {
+                self.lanes.remove(&left.lane);
+            }
+        }
+    }
+
+    fn leave_dead(&mut self, name: &str) {
+        self.dead = self.dead.saturating_sub(1);
+        if let Some(lane) = self.lanes.get_mut(name) {
+            lane.dead = lane.dead.saturating_sub(1);
+            if (lane.live, lane.dead) == (0, 0) {
+                self.lanes.remove(name);
+            }
+        }
+    }
+
+    fn receive(
+        &mut self,
+        shard: Shard,
+        count: usize,
+        visibility: Duration,
+    ) -> Result<Received, QueueError> {
+        let now_ms = self.calendar.now_ms();
+        let until_ms = now_ms.saturating_add(whole_ms(visibility));
+        let room = HELD_MAX.saturating_sub(self.holds.iter().map(Holds::held).sum());
+        let count = count.min(room);
+        let at = usize::from(shard.0);
+        self.holds[at].expire(now_ms);
+        if self.holds[at].ready() < count {
+            let mark = self.holds[at].read_to();
+            let due = table::due(&self.connection, shard, mark, now_ms, READ_AHEAD.max(count))
+                .map_err(|error| table::failed("find what is due", error))?;
+            for mark in due {
+                self.holds[at].came_due(mark);
+            }
+        }
+        let mut deliveries = Vec::new();
+        while deliveries.len() < count
+            && let Some(receipt) = self.holds[at].take(until_ms)
+        {
+            match table::read(&self.connection, receipt.event) {
+                Ok(Some(event)) => deliveries.push(Delivery { receipt, event }),
+                Ok(None) => self.holds[at].forget(receipt.event),
+                Err(error @ QueueError::Damaged { .. }) => self.set_aside(receipt, &error),
+                Err(error) => {
+                    // It is there, and can be read another time.
+                    self.give_back(&deliveries);
+                    self.holds[at].extend(&receipt, now_ms)?;
+                    return Err(error);
+                }
+            }
+        }
+        let next_ms = match self.holds[at].ready() {
+            0 => {
+                let mark = self.holds[at].read_to();
+                table::next_due_ms(&self.connection, shard, mark)
+                    .map_err(|error| table::failed("find what is due", error))?
+            }
+            _ => None,
+        };
+        let next_ms = [next_ms, self.holds[at].next_end_ms()].into_iter().flatten().min();
+        // A millisecond at least: whoever found nothing does not ask at once.
+        let next_in = next_ms.map(|next| Duration::from_millis(next.saturating_sub(now_ms).max(1)));
+        Ok((deliveries, next_in))
+    }
+
+    /// A damaged event must not hold up the others, nor be forgotten.
+    fn set_aside(&mut self, receipt: Receipt, error: &QueueError) {
+        tracing::error!(%error, "an event is damaged; it is put aside with the dead");
+        let bury = Write::Bury { receipt, why: error.to_string() };
+        if let Err(error) = self.commit(&[bury]) {
+            tracing::error!(%error, "a damaged event could not be put aside");
+        }
+    }
+
+    /// Received, but nobody took it.
+    fn give_back(&mut self, deliveries: &[Delivery]) {
+        let now_ms = self.calendar.now_ms();
+        for delivery in deliveries.iter().rev() {
+            let holds = self.holds_of(delivery.receipt.shard);
+            // A hold that ends now is due for the next receiver.
+            let _ = holds.extend(&delivery.receipt, now_ms);
+            holds.expire(now_ms);
+            self.arrived(delivery.receipt.shard, 0);
+        }
+    }
+
+    fn depths(&mut self) -> Result<Vec<Depth>, QueueError> {
+        let failed = |error| table::failed("count its events", error);
+        let now_ms = self.calendar.now_ms();
+        let mut held: BTreeMap<String, u64> = BTreeMap::new();
+        for holds in &mut self.holds {
+            holds.expire(now_ms);
+            for event in holds.held_events() {
+                if let Some(lane) = table::lane_of(&self.connection, event).map_err(failed)? {
+                    *held.entry(lane).or_default() += 1;
+                }
+            }
+        }
+        self.lanes
+            .iter()
+            .map(|(name, lane)| {
+                let held = held.get(name).copied().unwrap_or(0);
+                let oldest = table::oldest_sent_ms(&self.connection, name).map_err(failed)?;
+                Ok(Depth {
+                    lane: name.clone(),
+                    waiting: lane.live.saturating_sub(held),
+                    held,
+                    dead: lane.dead,
+                    oldest_sent_ms: oldest,
+                })
+            })
+            .collect()
+    }
+
+    fn look(
+        &mut self,
+        which: Which,
+        lane: Option<&str>,
+        after: Option<u64>,
+        count: usize,
+    ) -> Result<Vec<Seen>, QueueError> {
+        let after = after.map_or(0, |after| i64::try_from(after).unwrap_or(i64::MAX));
+        let dead = which == Which::Dead;
+        let mut seen = table::look(&self.connection, dead, lane, after, count.min(LOOK_MAX))
+            .map_err(|error| table::failed("look at its events", error))?;
+        for seen in &mut seen {
+            let event = seen.position as i64;
+            if !dead && self.holds.iter().any(|holds| holds.is_held(event)) {
+                seen.state = SeenState::Held;
+            }
+        }
+        Ok(seen)
+    }
+
+    fn begin_chore(&mut self, what: What, lane: String, done: Done<u64>) {
+        match table::last_event(&self.connection) {
+            Ok(upto) => {
+                self.chores.push_back(Chore { what, lane, done, count: 0, after: 0, upto });
+            }
+            Err(error) => {
+                let _ = done.send(Err(table::failed("find its last event", error)));
+            }
+        }
+    }
+
+    /// One piece of the first chore.
+    fn do_chore(&mut self) {
+        let Some(mut chore) = self.chores.pop_front() else { return };
+        match self.do_piece(&mut chore) {
+            Ok(0) => {
+                let _ = chore.done.send(Ok(chore.count));
+            }
+            Ok(count) => {
+                chore.count += count;
+                self.chores.push_front(chore);
+            }
+            Err(error) => {
+                let _ = chore.done.send(Err(error));
+            }
+        }
+    }
+
+    fn do_piece(&mut self, chore: &mut Chore) -> Result<u64, QueueError> {
+        let now_ms = self.calendar.now_ms();
+        let what = chore.what;
+        let mut effects = Vec::new();
+        let mut last = chore.after;
+        self.transaction(|writer| {
+            let connection = &writer.connection;
+            let dead = matches!(what, What::Redrive | What::Purge(Which::Dead));
+            let range = (chore.after, chore.upto);
+            let found = table::of_lane(connection, dead, &chore.lane, range, CHORE_EVENTS)?;
+            last = found.last().map_or(last, |left| left.event);
+            for left in found {
+                effects.push(match what {
+                    What::Redrive => {
+                        let holds = &writer.holds[usize::from(left.shard.0)];
+                        let due_ms = holds.due_beyond_mark(now_ms, left.event);
+                        table::revive(connection, left.event, due_ms)?;
+                        Effect::Revived(left)
+                    }
+                    What::Purge(Which::Dead) => {
+                        table::remove_dead(connection, left.event)?;
+                        Effect::DeadRemoved(left)
+                    }
+                    What::Purge(Which::Live) => {
+                        table::remove(connection, left.event)?;
+                        Effect::Acked(left)
+                    }
+                });
+            }
+            Ok(())
+        })?;
+        chore.after = last;
+        let count = effects.len() as u64;
+        for effect in effects {
+            self.apply(effect);
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+pub use hold::Hold;
+
+#[cfg(test)]
+mod hold {
+    //! Lets a test run code on the writer thread.
+
+    use std::fmt;
+
+    use rusqlite::Connection;
+
+    pub struct Hold(Box<dyn FnOnce(&Connection) + Send>);
+
+    impl Hold {
+        pub fn new(work: impl FnOnce(&Connection) + Send + 'static) -> Hold {
+            Hold(Box::new(work))
+        }
+
+        pub fn run(self, connection: &Connection) {
+            (self.0)(connection);
+        }
+    }
+
+    impl fmt::Debug for Hold {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Hold")
+        }
+    }
+}
