@@ -1,3 +1,7 @@
+//! Who is let in to what: keys, principals and accounts against operations.
+//!
+//! Not here: how a policy is read or evaluated (`policy`).
+
 use std::time::Instant;
 
 use lamu_model::{FunctionName, Qualifier, Version};

@@ -1,3 +1,7 @@
+//! Tables: what each operation asks for, on which resource.
+//!
+//! Not here: whether it is allowed (`policy`).
+
 use lamu_model::Region;
 use serde_json::json;
 

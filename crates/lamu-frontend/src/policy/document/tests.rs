@@ -1,3 +1,7 @@
+//! What is a policy and what is not, with the words for each mistake.
+//!
+//! Not here: what a policy decides (`evaluate`).
+
 use lamu_model::AccountId;
 
 use super::*;

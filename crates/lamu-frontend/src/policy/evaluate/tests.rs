@@ -1,3 +1,8 @@
+//! Tables of decisions: identity and resource policies, within an account and
+//! between two.
+//!
+//! Not here: reading policies (`document`).
+
 use chrono::Utc;
 use lamu_model::AccountId;
 use serde_json::{Value, json};
