@@ -186,6 +186,21 @@ fn without_root_it_works_and_says_what_does_not_hold() {
     lamu.stop();
 }
 
+#[test]
+fn functions_run_whatever_class_lamu_was_started_in() {
+    // Below ordinary programs, beside them at a lower weight, and above them.
+    let mut classes = vec![("chrt", vec!["-i", "0"]), ("nice", vec!["-n", "7"])];
+    if running_as_root() {
+        classes.push(("chrt", vec!["-r", "1"]));
+    }
+    for (program, arguments) in classes {
+        let lamu = Lamu::start_through(program, &arguments);
+        lamu.python("program", "sleeper_is_there");
+        lamu.lamu_ok(&["invoke", "sleeper", "{\"s\": 0}"]);
+        lamu.stop();
+    }
+}
+
 fn running_as_root() -> bool {
     support::read(std::path::Path::new("/proc/self/status"))
         .lines()

@@ -90,12 +90,15 @@ impl Child<'_> {
     /// share; being moved by its parent had a tail of milliseconds.
     fn join_cgroups(&self) -> Result<(), Failure> {
         // Should lamu run in a class above user code, this is where it ends;
-        // a real-time task could not even join.
+        // a real-time task could not even join. A class below it (idle) stays:
+        // it is no privilege, and a child in a user namespace may not leave it.
         // SAFETY: the structure outlives the call; the rest takes numbers.
         unsafe {
-            let plain = libc::sched_param { sched_priority: 0 };
-            sys::check(libc::sched_setscheduler(0, libc::SCHED_OTHER, &plain) as c_long)
-                .at("leave lamu's scheduling class")?;
+            if is_above_user_code(libc::sched_getscheduler(0)) {
+                let plain = libc::sched_param { sched_priority: 0 };
+                sys::check(libc::sched_setscheduler(0, libc::SCHED_OTHER, &plain) as c_long)
+                    .at("leave lamu's scheduling class")?;
+            }
             libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         }
         for tasks in self.tasks {
@@ -257,6 +260,15 @@ impl Child<'_> {
         }
         io::Error::last_os_error()
     }
+}
+
+/// Whether tasks of a scheduling policy go before all ordinary ones.
+fn is_above_user_code(policy: libc::c_int) -> bool {
+    // One bit says only what a task's children begin with.
+    !matches!(
+        policy & !libc::SCHED_RESET_ON_FORK,
+        libc::SCHED_OTHER | libc::SCHED_BATCH | libc::SCHED_IDLE
+    )
 }
 
 fn no_new_privileges() -> io::Result<()> {

@@ -59,6 +59,17 @@ impl Lamu {
         Lamu::start_command(command, dir, &[])
     }
 
+    /// Started by another program, such as one that sets its class.
+    pub fn start_through(program: &str, arguments: &[&str]) -> Lamu {
+        let dir = tempfile::Builder::new().prefix("lamu-test.").tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let mut command = Command::new(program);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_lamu"));
+        let mut lamu = Lamu::start_command(command, &path, &[]);
+        lamu._dir = Some(dir);
+        lamu
+    }
+
     fn start_command(mut command: Command, dir: &Path, arguments: &[&str]) -> Lamu {
         let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
         let mut child = command
