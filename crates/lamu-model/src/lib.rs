@@ -12,6 +12,7 @@ pub mod filter;
 mod ids;
 mod initialization;
 mod limits;
+mod log_pattern;
 mod outcome;
 mod report;
 mod runtime;
@@ -27,6 +28,7 @@ pub use ids::{
 };
 pub use initialization::{InitializationType, PROVISIONED_INIT_SECS_MIN};
 pub use limits::*;
+pub use log_pattern::{LOG_PATTERN_LENGTH_MAX, LogPattern, LogPatternError};
 pub use outcome::{Fault, FaultKind, Outcome};
 pub use report::{InitPhase, InitReport, Report, ReportStatus, StartLine};
 pub use runtime::{Language, Runtime};
