@@ -26,7 +26,10 @@ mod worker;
 pub use environment::{
     Call, EnvironmentHandle, Hold, InvokeError, Lease, Reply, Start, Timings, WeakEnvironment, Work,
 };
-pub use logs::{LogError, LogEvent, LogQuery, LogRequest, LogStream, LogsHandle};
+pub use logs::{
+    GroupChange, GroupQuery, LogEnd, LogError, LogEvent, LogGroup, LogGroupName, LogPage, LogPlace,
+    LogQuery, LogRequest, LogSpan, LogStream, LogsHandle, NewLogEvent, NewLogGroup, StreamChoice,
+};
 pub use manager::{
     AcquireError, EnvironmentRow, EnvironmentState, ManagerHandle, ManagerRequest,
     ProvisionFailure, ProvisionedRow, WorkerEvent,

@@ -20,11 +20,12 @@ use terms::Terms;
 pub const LOG_PATTERN_LENGTH_MAX: usize = 1024;
 
 /// A pattern that was understood. The empty one matches every event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogPattern(Kind);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 enum Kind {
+    #[default]
     All,
     Terms(Terms),
     Json(Condition),

@@ -12,12 +12,18 @@
 //! once. So up to that much is lost when the process is killed; logs are no
 //! promise that is flushed. A read forces a flush and sees everything.
 //!
+//! Groups, their settings and streams that somebody asked for are flushed
+//! before the answer.
+//!
 //! Not here: what the lines say (`environment::journal`).
 
 mod disk;
+mod document;
+mod group;
 mod reader;
 mod segment;
 mod sink;
+mod stats;
 
 use std::fmt;
 use std::io;
@@ -26,29 +32,33 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use lamu_link::{LogError, LogRequest, LogsHandle};
-use lamu_model::{AccountId, Region};
+use lamu_link::{LogError, LogGroupName, LogPage, LogQuery, LogRequest, LogsHandle, StreamChoice};
 use tokio::sync::{Semaphore, oneshot};
 
 pub use self::sink::{Kept, LogWriter, StreamName};
+pub use self::stats::LogFigures;
 
 use self::disk::Disk;
-use self::sink::Sink;
+use self::reader::Learned;
+use self::sink::{Sink, now_ms};
+use self::stats::LogStats;
 
 /// How long lines gather before they are written. Below what a person who
 /// follows a log notices; at most twenty wake-ups a second.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(50);
 
-/// Reads at the same time. Each may scan a whole group; more would only take
+/// Requests at the same time. Each may scan a whole group; more would only take
 /// the disk from the functions.
-const READS_MAX: usize = 2;
+const REQUESTS_MAX: usize = 2;
 
-/// A whole group, the part of it that is dropped at once, and all groups.
+/// A whole group, the part of it that is dropped at once, all groups, and the
+/// groups of one account: each costs a directory and a file.
 #[derive(Clone, Copy, Debug)]
 pub struct LogLimits {
     pub group_bytes_max: u64,
     pub segment_bytes_max: u64,
     pub total_bytes_max: u64,
+    pub groups_max: usize,
 }
 
 impl Default for LogLimits {
@@ -57,22 +67,18 @@ impl Default for LogLimits {
             group_bytes_max: 64 << 20,
             segment_bytes_max: 8 << 20,
             total_bytes_max: 4 << 30,
+            groups_max: 10_000,
         }
     }
-}
-
-/// One group of one account in one region.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct GroupName {
-    pub account: AccountId,
-    pub region: Region,
-    pub group: String,
 }
 
 /// Dropping it writes what is buffered and ends the thread.
 pub struct LogStore {
     sink: Arc<Sink>,
     disk: Arc<Mutex<Disk>>,
+    stats: Arc<LogStats>,
+    /// Held while streams are made, so that of two makers one is refused.
+    making: Mutex<()>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -85,7 +91,8 @@ impl fmt::Debug for LogStore {
 impl LogStore {
     /// Opens the store below `dir`, which is made when missing.
     pub fn open(dir: PathBuf, limits: LogLimits) -> io::Result<LogStore> {
-        let disk = Arc::new(Mutex::new(Disk::open(dir, limits)?));
+        let stats = Arc::new(LogStats::default());
+        let disk = Arc::new(Mutex::new(Disk::open(dir, limits, stats.clone())?));
         let sink = Arc::new(Sink::new());
         let thread = {
             let (sink, disk) = (sink.clone(), disk.clone());
@@ -93,7 +100,7 @@ impl LogStore {
                 .name("lamu-logs".to_owned())
                 .spawn(move || sink.drain_into(&disk, FLUSH_EVERY))?
         };
-        Ok(LogStore { sink, disk, thread: Some(thread) })
+        Ok(LogStore { sink, disk, stats, making: Mutex::new(()), thread: Some(thread) })
     }
 
     /// Writes one stream.
@@ -106,11 +113,15 @@ impl LogStore {
         self.sink.flush();
     }
 
-    /// Starts answering reads. The task ends with its last handle.
+    pub fn figures(&self) -> LogFigures {
+        self.stats.figures()
+    }
+
+    /// Starts answering requests. The task ends with its last handle.
     pub fn serve(self: &Arc<Self>) -> LogsHandle {
         let (handle, mut requests) = LogsHandle::new();
         let store = self.clone();
-        let places = Arc::new(Semaphore::new(READS_MAX));
+        let places = Arc::new(Semaphore::new(REQUESTS_MAX));
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
                 let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -126,25 +137,76 @@ impl LogStore {
 
     fn answer(&self, request: LogRequest) {
         self.sink.flush();
+        let now_ms = now_ms();
         match request {
-            LogRequest::Groups { account, region, prefix, reply } => {
-                respond(reply, || Ok(self.disk().groups(&account, &region, &prefix)));
+            LogRequest::Groups { query, reply } => {
+                respond(reply, || Ok(self.disk().groups(&query)))
             }
-            LogRequest::Streams { account, region, group, reply } => respond(reply, || {
-                let name = GroupName { account, region, group };
-                let segments = self.disk().segments(&name).ok_or(LogError::NoGroup)?;
-                reader::streams(&segments).map_err(unavailable)
+            LogRequest::CreateGroup { group, with, reply } => {
+                respond(reply, || self.disk().create_group(&group, with, now_ms));
+            }
+            LogRequest::ChangeGroup { group, change, reply } => {
+                respond(reply, || self.disk().change_group(&group, change, now_ms));
+            }
+            LogRequest::DeleteGroup { group, reply } => {
+                respond(reply, || self.disk().delete_group(&group));
+            }
+            LogRequest::Streams { group, reply } => respond(reply, || {
+                let view = self.disk().view(&group, now_ms)?;
+                self.learned(&group, reader::streams(&view))
             }),
-            LogRequest::Events { query, reply } => respond(reply, || {
-                let name = GroupName {
-                    account: query.account.clone(),
-                    region: query.region.clone(),
-                    group: query.group.clone(),
-                };
-                let segments = self.disk().segments(&name).ok_or(LogError::NoGroup)?;
-                reader::events(&segments, &query).map_err(unavailable)
+            LogRequest::CreateStream { group, stream, reply } => respond(reply, || {
+                let _making = self.making.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                if self.has_stream(&group, &stream)? {
+                    return Err(LogError::StreamExists);
+                }
+                self.disk().create_stream(&group, &stream, now_ms)
+            }),
+            LogRequest::DeleteStream { group, stream, reply } => {
+                respond(reply, || self.disk().delete_stream(&group, &stream));
+            }
+            LogRequest::Events { query, reply } => respond(reply, || self.events(&query)),
+            LogRequest::Put { group, stream, events, reply } => respond(reply, || {
+                if !self.has_stream(&group, &stream)? {
+                    return Err(LogError::NoStream);
+                }
+                self.disk().put(&group, &stream, &events, now_ms)
             }),
         }
+    }
+
+    fn events(&self, query: &LogQuery) -> Result<LogPage, LogError> {
+        let view = self.disk().view(&query.group, now_ms())?;
+        let page = self.learned(&query.group, reader::events(&view, query))?;
+        // Only who finds nothing asks whether there is such a stream.
+        if page.events.is_empty()
+            && let StreamChoice::Named(names) = &query.streams
+        {
+            for name in names {
+                if !self.has_stream(&query.group, name)? {
+                    return Err(LogError::NoStream);
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    fn has_stream(&self, group: &LogGroupName, stream: &str) -> Result<bool, LogError> {
+        let view = self.disk().view(group, now_ms())?;
+        self.learned(group, reader::has_stream(&view, stream))
+    }
+
+    /// Hands back to the disk what a reading learned.
+    fn learned<T>(
+        &self,
+        group: &LogGroupName,
+        read: io::Result<(T, Learned)>,
+    ) -> Result<T, LogError> {
+        let (found, learned) = read.map_err(unavailable)?;
+        if !learned.is_empty() {
+            self.disk().learn(group, &learned);
+        }
+        Ok(found)
     }
 
     fn disk(&self) -> std::sync::MutexGuard<'_, Disk> {

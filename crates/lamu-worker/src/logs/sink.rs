@@ -11,9 +11,9 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use lamu_link::LogGroupName;
 use lamu_model::LOG_LINE_BYTES_MAX;
 
-use super::GroupName;
 use super::disk::Disk;
 
 /// All streams together, between two writes.
@@ -27,11 +27,14 @@ const STREAM_BYTES_MAX_CROWDED: usize = 32 << 10;
 const BUFFER_BYTES_SOON: usize = 4 << 20;
 /// What a line costs beside its text.
 const LINE_BYTES: usize = 64;
+/// How often events are looked for that their group keeps no longer. The
+/// shortest retention is a day.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Where an environment writes.
 #[derive(Debug)]
 pub struct StreamName {
-    pub(crate) group: GroupName,
+    pub(crate) group: LogGroupName,
     pub(crate) stream: String,
 }
 
@@ -42,7 +45,7 @@ impl StreamName {
         group: String,
         stream: String,
     ) -> StreamName {
-        StreamName { group: GroupName { account, region, group }, stream }
+        StreamName { group: LogGroupName { account, region, group }, stream }
     }
 }
 
@@ -190,10 +193,24 @@ impl Sink {
     pub fn drain_into(&self, disk: &Mutex<Disk>, every: Duration) {
         // The two buffers change places, so neither is made anew each time.
         let mut batch = Batch::default();
+        let mut expires = Instant::now();
         loop {
+            if expires <= Instant::now() {
+                lock(disk).expire(now_ms());
+                expires = Instant::now() + EXPIRE_EVERY;
+            }
             let mut pending = self.lock();
-            while pending.lines.is_empty() && pending.asked == pending.done && !pending.closing {
-                pending = wait(&self.work, pending);
+            while pending.lines.is_empty()
+                && pending.asked == pending.done
+                && !pending.closing
+                && expires > Instant::now()
+            {
+                let left = expires.saturating_duration_since(Instant::now());
+                let waited = self.work.wait_timeout(pending, left);
+                pending = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            }
+            if pending.lines.is_empty() && pending.asked == pending.done && !pending.closing {
+                continue;
             }
             let until = Instant::now() + every;
             while pending.asked == pending.done
@@ -210,7 +227,7 @@ impl Sink {
             mem::swap(&mut pending.lines, &mut batch.lines);
             drop(pending);
 
-            disk.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).append(&batch, now_ms());
+            lock(disk).append(&batch, now_ms());
             batch.text.clear();
             batch.text.shrink_to(BUFFER_BYTES_SOON);
             batch.lines.clear();
@@ -225,10 +242,10 @@ impl Sink {
     }
 }
 
-fn wait<'a>(condition: &Condvar, guard: MutexGuard<'a, Pending>) -> MutexGuard<'a, Pending> {
-    condition.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+    disk.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lamu_link::{
-    BootError, Booted, Call, EnvironmentHandle, InvokeError, Lease, LogQuery, LogsHandle,
-    ManagerHandle, ManagerRequest, PlacementHandle, PlacementRequest, Reply, Start, Timings,
+    BootError, Booted, Call, EnvironmentHandle, InvokeError, Lease, LogGroupName, LogQuery,
+    LogsHandle, ManagerHandle, ManagerRequest, PlacementHandle, PlacementRequest, Reply, Start,
+    Timings,
 };
 use lamu_model::{
     AccountId, Digest, Epoch, FunctionName, InitializationType, LeaseId, LogConfig, LogFormat,
@@ -118,17 +119,20 @@ impl Host {
 
     /// Messages of the function's group, in order.
     pub async fn lines(&self, spec: &VersionSpec) -> Vec<String> {
-        let query = LogQuery {
+        let mut query = LogQuery::all(LogGroupName {
             account: spec.account.clone(),
             region: spec.region.clone(),
             group: spec.log.group.clone(),
-            streams: Vec::new(),
-            from_ms: 0,
-            until_ms: u64::MAX,
-            after: None,
-            count_max: 10_000,
-        };
-        let mut events = self.logs.events(query).await.unwrap_or_default();
+        });
+        let mut events = Vec::new();
+        loop {
+            let page = self.logs.events(query.clone()).await.unwrap_or_default();
+            query.after = page.events.last().map(|event| (event.time_ms, event.id));
+            events.extend(page.events);
+            if !page.more {
+                break;
+            }
+        }
         events.sort_by_key(|event| event.id);
         events.into_iter().map(|event| event.message).collect()
     }
