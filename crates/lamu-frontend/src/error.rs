@@ -276,7 +276,15 @@ pub fn of_body(what: &'static str) -> ApiError {
 
 pub fn of_logs(error: &LogError) -> (u16, &'static str, String) {
     match error {
-        LogError::NoGroup => (400, "ResourceNotFoundException", error.to_string()),
+        LogError::NoGroup | LogError::NoStream => {
+            (400, "ResourceNotFoundException", error.to_string())
+        }
+        LogError::GroupExists | LogError::StreamExists => {
+            (400, "ResourceAlreadyExistsException", error.to_string())
+        }
+        LogError::TooManyGroups => (400, "LimitExceededException", error.to_string()),
+        LogError::TooManyTags { .. } => (400, "TooManyTagsException", error.to_string()),
+        LogError::Protected => (400, "ValidationException", error.to_string()),
         LogError::Unavailable { .. } => {
             log_chain(error);
             (

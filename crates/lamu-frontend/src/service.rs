@@ -252,7 +252,8 @@ impl Service {
                 return whole(logs::refuse_access(error::denied_text(&denied)));
             }
         }
-        whole(logs::answer(&self.logs, &caller, target, &received.bytes).await)
+        let now_ms = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+        whole(logs::answer(&self.logs, &caller, target, &received.bytes, now_ms).await)
     }
 
     async fn lambda<B>(self: Arc<Self>, read: Read, body: B) -> (Counted, Response<Answer>)

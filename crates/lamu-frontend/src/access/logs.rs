@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::function::resolve::Caller;
 
-const GROUP_MEMBERS: [&str; 4] =
-    ["logGroupName", "logGroupIdentifier", "logGroupIdentifiers", "logGroupNames"];
+const GROUP_MEMBERS: [&str; 5] =
+    ["logGroupName", "logGroupIdentifier", "logGroupIdentifiers", "logGroupNames", "resourceArn"];
 
 /// Actions, such as `logs:GetLogEvents`, each with a resource. `target` is the
 /// header's value, `Logs_20140328.GetLogEvents`.
@@ -78,6 +78,11 @@ mod tests {
                 "StartLiveTail",
                 r#"{"logGroupIdentifiers": ["a", "b"]}"#,
                 vec![of("a:log-stream:"), of("b:log-stream:")],
+            ),
+            (
+                "TagResource",
+                r#"{"resourceArn": "arn:aws:logs:us-east-1:111111111111:log-group:g"}"#,
+                vec![of("g:log-stream:")],
             ),
             ("GetLogEvents", "[not json", vec![of(":log-stream:")]),
         ];

@@ -1,7 +1,7 @@
 //! The requests of `aws logs` against a small log store.
 
-use lamu_link::{LogError, LogRequest, LogStream};
-use lamu_model::Region;
+use lamu_link::{LogEnd, LogError, LogEvent, LogPage, LogRequest, StreamChoice};
+use lamu_model::{AccountId, Region};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -14,12 +14,16 @@ fn caller() -> Caller {
 
 /// A store with one group of `count` events, a second apart, in two streams.
 fn store(count: u64) -> LogsHandle {
+    store_from(0, count)
+}
+
+fn store_from(first: u64, until: u64) -> LogsHandle {
     let (handle, inbox) = LogsHandle::new();
-    tokio::spawn(serve(inbox, count));
+    tokio::spawn(serve(inbox, first, until));
     handle
 }
 
-async fn serve(mut inbox: mpsc::Receiver<LogRequest>, count: u64) {
+async fn serve(mut inbox: mpsc::Receiver<LogRequest>, first: u64, until: u64) {
     let event = |id: u64| LogEvent {
         id,
         stream: format!("s{}", id % 2),
@@ -28,36 +32,35 @@ async fn serve(mut inbox: mpsc::Receiver<LogRequest>, count: u64) {
         message: format!("line {id}"),
     };
     while let Some(request) = inbox.recv().await {
-        match request {
-            LogRequest::Groups { prefix, reply, .. } => {
-                let names = [GROUP, "/aws/lambda/g"].map(str::to_owned);
-                let names = names.into_iter().filter(|name| name.starts_with(&prefix)).collect();
-                let _ = reply.send(Ok(names));
-            }
-            LogRequest::Streams { reply, .. } => {
-                let stream =
-                    |name: &str, last_ms| LogStream { name: name.to_owned(), first_ms: 0, last_ms };
-                let _ = reply.send(Ok(vec![stream("s0", 9), stream("s1", 5)]));
-            }
-            LogRequest::Events { query, reply } => {
-                let found = (query.group == GROUP).then(|| {
-                    (0..count)
-                        .map(event)
-                        .filter(|e| query.streams.is_empty() || query.streams.contains(&e.stream))
-                        .filter(|e| (query.from_ms..query.until_ms).contains(&e.time_ms))
-                        .filter(|e| query.after.is_none_or(|after| (e.time_ms, e.id) > after))
-                        .take(query.count_max)
-                        .collect()
-                });
-                let _ = reply.send(found.ok_or(LogError::NoGroup));
-            }
+        let LogRequest::Events { query, reply } = request else { panic!("{request:?}") };
+        let place = |e: &LogEvent| (e.time_ms, e.id);
+        let of_stream = |e: &LogEvent| match &query.streams {
+            StreamChoice::All => true,
+            StreamChoice::Named(names) => names.contains(&e.stream),
+            StreamChoice::Prefixed(names) => names.iter().any(|n| e.stream.starts_with(n)),
+        };
+        let mut found: Vec<LogEvent> = (first..until)
+            .map(event)
+            .filter(of_stream)
+            .filter(|e| (query.from_ms..query.until_ms).contains(&e.time_ms))
+            .filter(|e| query.after.is_none_or(|after| place(e) > after))
+            .filter(|e| query.before.is_none_or(|before| place(e) < before))
+            .filter(|e| query.pattern.matches(&e.message))
+            .collect();
+        let more = found.len() > query.count_max;
+        match query.end {
+            LogEnd::Oldest => found.truncate(query.count_max),
+            LogEnd::Newest => drop(found.drain(..found.len().saturating_sub(query.count_max))),
         }
+        let page = LogPage { events: found, more, newest_id: until };
+        let known = query.group.group == GROUP;
+        let _ = reply.send(if known { Ok(page) } else { Err(LogError::NoGroup) });
     }
 }
 
 async fn ask(store: &LogsHandle, operation: &str, input: Value) -> (u16, Value) {
     let body = Bytes::from(input.to_string());
-    let response = answer(store, &caller(), &format!("Logs_20140328.{operation}"), &body).await;
+    let response = answer(store, &caller(), &format!("Logs_20140328.{operation}"), &body, 0).await;
     (response.status().as_u16(), serde_json::from_slice(response.body()).unwrap())
 }
 
@@ -88,9 +91,12 @@ async fn filtering_pages_through_every_event_once() {
 #[tokio::test]
 async fn filtering_keeps_to_times_and_streams() {
     let store = store(10);
-    let input = json!({"logGroupName": GROUP, "startTime": 2_000, "endTime": 6_000});
+    let input = json!({"logGroupName": GROUP, "startTime": 2_000, "endTime": 5_000});
     let (_, answer) = ask(&store, "FilterLogEvents", input).await;
-    assert_eq!(lines(&answer), ["line 2", "line 3", "line 4", "line 5"]);
+    assert_eq!(lines(&answer), ["line 2", "line 3", "line 4", "line 5"], "the end is part");
+    let input = json!({"logGroupName": GROUP, "filterPattern": "?2 ?7"});
+    let (_, answer) = ask(&store, "FilterLogEvents", input).await;
+    assert_eq!(lines(&answer), ["line 2", "line 7"]);
     let input = json!({
         "logGroupIdentifier": format!("arn:aws:logs:us-east-1:000000000000:log-group:{GROUP}:*"),
         "logStreamNamePrefix": "s1",
@@ -108,7 +114,22 @@ async fn what_is_not_served_is_said() {
         ("FilterLogEvents", json!({}), "InvalidParameterException"),
         (
             "FilterLogEvents",
-            json!({"logGroupName": GROUP, "filterPattern": "ERROR"}),
+            json!({"logGroupName": GROUP, "filterPattern": "a.b"}),
+            "InvalidParameterException",
+        ),
+        (
+            "FilterLogEvents",
+            json!({"logGroupName": GROUP, "logGroupIdentifier": GROUP}),
+            "InvalidParameterException",
+        ),
+        (
+            "FilterLogEvents",
+            json!({"logGroupIdentifier": format!("arn:aws:logs:us-east-1:111111111111:log-group:{GROUP}")}),
+            "ResourceNotFoundException",
+        ),
+        (
+            "FilterLogEvents",
+            json!({"logGroupName": GROUP, "startFromHead": false, "startTime": 5}),
             "InvalidParameterException",
         ),
         (
@@ -117,7 +138,7 @@ async fn what_is_not_served_is_said() {
             "InvalidParameterException",
         ),
         ("FilterLogEvents", json!({"logGroupName": 1}), "SerializationException"),
-        ("PutLogEvents", json!({}), "UnknownOperationException"),
+        ("GetQueryResults", json!({}), "UnknownOperationException"),
     ] {
         let (status, answer) = ask(&store, operation, input).await;
         assert_eq!((status, answer["__type"].as_str().unwrap()), (400, code));
@@ -146,30 +167,23 @@ async fn a_stream_reads_forward_and_backward() {
     let (_, nothing) = ask(&store, "GetLogEvents", end).await;
     assert!(lines(&nothing).is_empty());
     assert_eq!(nothing["nextForwardToken"], again["nextForwardToken"], "the end says so");
+    let head = with(json!({"startFromHead": true, "endTime": 2_000}));
+    let (_, first) = ask(&store, "GetLogEvents", head).await;
+    assert_eq!(lines(&first), ["line 0"], "the end is not part");
 }
 
 #[tokio::test]
-async fn groups_and_streams_are_listed_in_pages() {
-    let store = store(1);
-    let (_, first) = ask(&store, "DescribeLogGroups", json!({"limit": 1})).await;
-    assert_eq!(first["logGroups"][0]["logGroupName"], GROUP);
-    let input = json!({"nextToken": first["nextToken"]});
-    let (_, second) = ask(&store, "DescribeLogGroups", input).await;
-    assert_eq!(second["logGroups"][0]["logGroupName"], "/aws/lambda/g");
+async fn the_newest_come_first_when_asked_so() {
+    // Half of them are this side of the earliest time.
+    let store = store_from(1_704_067_190, 1_704_067_210);
+    let base = json!({"logGroupName": GROUP, "startFromHead": false, "limit": 6});
+    let mut input = base.clone();
+    input["startTime"] = json!(1_704_067_200_000_u64);
+    let (_, first) = ask(&store, "FilterLogEvents", input.clone()).await;
+    assert_eq!(lines(&first)[..2], ["line 1704067209", "line 1704067208"]);
+    input["nextToken"] = first["nextToken"].clone();
+    let (_, second) = ask(&store, "FilterLogEvents", input).await;
+    assert_eq!(lines(&second).len(), 4);
+    assert_eq!(lines(&second)[3], "line 1704067200");
     assert!(second.get("nextToken").is_none());
-
-    for (order, descending, expected) in [
-        ("LogStreamName", true, "s1"),
-        ("LastEventTime", true, "s0"),
-        ("LastEventTime", false, "s1"),
-    ] {
-        let mut input = json!({"logGroupName": GROUP, "orderBy": order, "descending": descending});
-        input["limit"] = json!(1);
-        let (_, answer) = ask(&store, "DescribeLogStreams", input.clone()).await;
-        assert_eq!(answer["logStreams"][0]["logStreamName"], expected, "{order} {descending}");
-        input["nextToken"] = answer["nextToken"].clone();
-        let (_, rest) = ask(&store, "DescribeLogStreams", input).await;
-        assert_ne!(rest["logStreams"][0]["logStreamName"], expected);
-        assert_eq!(rest["logStreams"].as_array().unwrap().len(), 1);
-    }
 }
