@@ -1,11 +1,13 @@
 //! The nouns of lamu and the rules that need no machine: names, ARNs, ids,
 //! versions, runtimes, limits, what an invocation ends with, and the log lines
-//! the platform writes about it.
+//! the platform writes about it; which log events a pattern means; which endpoints
+//! functions reach.
 //!
 //! Not here: clocks, randomness, I/O, tokio. Time and ids arrive as values.
 
 mod arn;
 mod digest;
+mod egress;
 mod events;
 mod extension_events;
 pub mod filter;
@@ -20,6 +22,10 @@ mod spec;
 
 pub use arn::{Arn, FunctionRef, NameFamily, RefError};
 pub use digest::Digest;
+pub use egress::{
+    ENDPOINTS_MAX, EgressDoor, EgressError, EgressPlan, EgressTarget, Endpoint, is_closed,
+    is_closed_to_names,
+};
 pub use events::{InitRuntimeDone, InitStart, LogsDropped, RuntimeDone, RuntimeVersion, Span};
 pub use extension_events::{ExtensionLine, SubscriptionApi, SubscriptionLine, logs_api};
 pub use ids::{
