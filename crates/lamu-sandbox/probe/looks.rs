@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::FromRawFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -35,6 +35,7 @@ fn answered(question: &str) -> String {
         ["syscall", name] => syscall(name),
         ["socket", family, kind, protocol] => socket(family, kind, protocol),
         ["connect", address] => connect(address),
+        ["hear", address] => hear(address),
         ["abstract", name] => connect_abstract(name),
         ["serve", address] => serve(address),
         ["fill", path, mib] => fill(path, mib.parse().unwrap_or(0)),
@@ -161,6 +162,16 @@ fn connect(address: &str) -> io::Result<String> {
     let address =
         address.to_socket_addrs()?.next().ok_or(io::Error::from(io::ErrorKind::NotFound))?;
     TcpStream::connect_timeout(&address, Duration::from_secs(2)).map(|_| "connected".to_owned())
+}
+
+/// What somebody says who speaks first.
+fn hear(address: &str) -> io::Result<String> {
+    let address = address.parse::<SocketAddr>().map_err(io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    Ok(said)
 }
 
 fn connect_abstract(name: &str) -> io::Result<String> {

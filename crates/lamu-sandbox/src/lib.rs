@@ -13,6 +13,7 @@
 
 pub mod conformance;
 mod driver;
+pub mod egress;
 pub mod fake;
 pub mod process;
 

@@ -5,7 +5,8 @@
 //!  prepare: user range + network namespace + cgroup, all from pools
 //!  claim:   limits -> spawner (enters netns and template, clones) -> child
 //!           (joins cgroup, mounts, fences itself in, executes init)
-//!  destroy: kill, thaw, wait, cgroup away, the rest back to the pools
+//!  doors:   sockets made inside, served by lamu for the configured endpoints
+//!  destroy: kill, thaw, wait, doors shut, cgroup away, the rest to the pools
 //! ```
 //!
 //! A program that uses it calls [`spawner_main_if_asked`] first thing in
@@ -39,10 +40,11 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lamu_model::SandboxId;
+use lamu_model::{EgressPlan, SandboxId};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
+use crate::egress::{Doors, Egress};
 use crate::{Driver, DriverError, Machine, SandboxSpec, Shell, ShellClass, Stats, Teardown};
 use birth::Birth;
 use cgroup::{CgroupPool, Layout, Limits, Pooled};
@@ -74,6 +76,8 @@ pub struct ProcessDriverConfig {
     pub data_dir: PathBuf,
     /// The program to start as the spawner; this one by default.
     pub spawner: PathBuf,
+    /// The endpoints that sandboxes reach; none by default.
+    pub egress: EgressPlan,
 }
 
 impl ProcessDriverConfig {
@@ -83,6 +87,7 @@ impl ProcessDriverConfig {
             data_dir: data_dir.into(),
             // This very image, even when its file was replaced meanwhile.
             spawner: "/proc/self/exe".into(),
+            egress: EgressPlan::default(),
         }
     }
 }
@@ -117,6 +122,7 @@ struct Inner {
     setup: Setup,
     init: OwnedFd,
     report: Report,
+    egress: Arc<Egress>,
     _instance: Instance,
 }
 
@@ -128,13 +134,18 @@ struct Teardowns(Arc<dyn Fn(SandboxId) + Send + Sync>);
 #[derive(Debug)]
 pub(crate) struct Parts {
     cgroup: Pooled,
+    /// Closed before the namespace they are in goes back.
+    doors: Option<Doors>,
     netns: Option<Netns>,
     user: Option<UserRange>,
 }
 
 impl Parts {
     /// Removes the cgroup and gives the rest back.
-    async fn dispose(self) -> io::Result<()> {
+    async fn dispose(mut self) -> io::Result<()> {
+        if let Some(doors) = self.doors.take() {
+            doors.close().await;
+        }
         self.cgroup.remove().await
     }
 }
@@ -173,6 +184,11 @@ impl ProcessDriver {
         &self.inner.report
     }
 
+    /// The way from sandboxes to endpoints.
+    pub fn egress(&self) -> &Arc<Egress> {
+        &self.inner.egress
+    }
+
     /// The helper process whose children the sandboxes are.
     pub fn spawner_pid(&self) -> u32 {
         self.inner.spawner().pid()
@@ -202,7 +218,15 @@ impl Inner {
             if sys::effective_uid() == 0 { Privilege::Root } else { Privilege::Rootless };
         let data_dir =
             std::path::absolute(&config.data_dir).map_err(step("find the data directory"))?;
-        let setup = Setup { privilege, mount_point: data_dir, cgroups: layout.dirs() };
+        let plan = &config.egress;
+        let hosts = plan.hosts.iter().map(|(address, name)| format!("{address} {name}\n"));
+        let setup = Setup {
+            privilege,
+            mount_point: data_dir,
+            cgroups: layout.dirs(),
+            doors: plan.doors.iter().map(|door| door.inside).collect(),
+            hosts: hosts.collect(),
+        };
         let spawner = Spawner::start(&config.spawner, &setup, init.as_fd()).map_err(refused)?;
         let (netns, users) = match privilege {
             Privilege::Root => (
@@ -225,6 +249,7 @@ impl Inner {
             setup,
             init,
             report,
+            egress: Arc::new(Egress::new(&config.egress)),
             _instance: instance,
         })
     }
@@ -291,7 +316,7 @@ impl Driver for ProcessDriver {
             }
         };
         let cgroup = self.inner.cgroups.take().await.map_err(step("make a cgroup"))?;
-        let parts = Parts { cgroup, netns, user };
+        let parts = Parts { cgroup, doors: None, netns, user };
         Ok(Shell { class: class.clone(), parts: Box::new(parts) })
     }
 
@@ -329,11 +354,23 @@ impl Driver for ProcessDriver {
         }
         // Only the spawner's side keeps them open from here.
         drop((told, inside));
-        let (parts, pidfd) = birth.complete().await.map_err(refused)?;
+        let (mut parts, pidfd, listeners) = birth.complete().await.map_err(refused)?;
+        let doors = self.inner.egress.serve(listeners);
+        // What fails now ends like any machine.
+        let failed = match doors {
+            Ok(doors) => {
+                parts.doors = Some(doors);
+                None
+            }
+            Err(error) => Some(error),
+        };
         let running = Running::new(parts, pidfd, spec.cpu_millis_max);
         self.inner.machines.add(spec.sandbox, running)?;
         // From here its destruction is the machine's.
         let teardown = Teardown::new(spec.sandbox, self.begin_destroy.0.clone());
+        if let Some(error) = failed {
+            return Err(step("serve the endpoints")(error));
+        }
         if spec.cpu_millis_max.is_some() {
             let wait = Duration::from_secs(CPU_FREE_SECS_MAX);
             self.inner.machines.hold_cpu_after(spec.sandbox, wait);

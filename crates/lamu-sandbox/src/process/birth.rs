@@ -25,6 +25,7 @@ pub struct Birth {
     parts: Option<Parts>,
     status: Option<AsyncFd<OwnedFd>>,
     pidfd: Option<OwnedFd>,
+    listeners: Vec<OwnedFd>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -35,6 +36,7 @@ impl Birth {
             parts: Some(parts),
             status: Some(sys::watch(status, Interest::READABLE)?),
             pidfd: None,
+            listeners: Vec::new(),
             runtime: tokio::runtime::Handle::current(),
         })
     }
@@ -44,14 +46,14 @@ impl Birth {
         self.parts.as_ref().expect("parts until the birth ends")
     }
 
-    /// Waits until init runs.
-    pub async fn complete(mut self) -> Result<(Parts, OwnedFd), Failure> {
+    /// Waits until init runs. With it come the sockets of its doors.
+    pub async fn complete(mut self) -> Result<(Parts, OwnedFd, Vec<OwnedFd>), Failure> {
         let failure = self.follow().await;
         if let Some(failure) = failure {
             return Err(failure);
         }
         match (self.parts.take(), self.pidfd.take()) {
-            (Some(parts), Some(pidfd)) => Ok((parts, pidfd)),
+            (Some(parts), Some(pidfd)) => Ok((parts, pidfd, std::mem::take(&mut self.listeners))),
             (parts, pidfd) => {
                 (self.parts, self.pidfd) = (parts, pidfd);
                 Err(Failure { step: "reach the spawner".into(), errno: libc::EPIPE })
@@ -80,6 +82,7 @@ impl Birth {
             };
             match Answer::decode(&buffer[..bytes]) {
                 Some(Answer::Started { .. }) => self.pidfd = files.pop(),
+                Some(Answer::Listening) => self.listeners = files,
                 Some(Answer::Failure(told)) => failure = failure.or(Some(told)),
                 Some(Answer::Ready { .. }) | None => {}
             }
@@ -96,6 +99,7 @@ impl Drop for Birth {
             parts: None,
             status: self.status.take(),
             pidfd: self.pidfd.take(),
+            listeners: std::mem::take(&mut self.listeners),
             runtime: self.runtime.clone(),
         };
         self.runtime.spawn(async move {
@@ -103,6 +107,8 @@ impl Drop for Birth {
             if let Some(pidfd) = rest.pidfd.take() {
                 end_process(pidfd).await;
             }
+            // Before the namespace goes back, which is looked at for sockets.
+            rest.listeners.clear();
             let _ = parts.dispose().await;
         });
     }

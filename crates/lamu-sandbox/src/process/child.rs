@@ -10,11 +10,12 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libc::{c_long, c_ulong};
 
-use super::spawner::FUNCTION_UID;
+use super::spawner::{self, FUNCTION_UID};
 use super::sys;
 use super::wire::{Answer, At, Failure, Privilege, Spawn, c_path};
 use super::{landlock, seccomp};
@@ -51,6 +52,8 @@ pub struct Child<'a> {
     /// Detached mounts, one for each of the spec's.
     pub trees: &'a [OwnedFd],
     pub new_netns: bool,
+    /// Made here when the network namespace is.
+    pub doors: &'a [SocketAddr],
     pub landlock_abi: u32,
     pub filter: &'a [libc::sock_filter],
 }
@@ -74,6 +77,7 @@ impl Child<'_> {
         self.mount_all()?;
         if self.new_netns {
             sys::loopback_up().at("bring loopback up")?;
+            spawner::open_doors(self.doors, self.status)?;
         }
         self.set_limits()?;
         self.give_up_signals_and_session()?;

@@ -75,6 +75,8 @@ impl Running {
             }
             Some(parts) => {
                 tracing::error!("a killed sandbox does not end; its parts are not used again");
+                let mut parts = parts;
+                parts.doors = None;
                 std::mem::forget(parts);
             }
             None => {}

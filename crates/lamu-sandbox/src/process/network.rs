@@ -6,11 +6,15 @@
 //! the same account again, after a check that no socket is left in it, or is
 //! closed.
 //!
-//! Not here: entering them (`spawner`); egress, of which there is none.
+//! Where endpoints are configured, each sandbox gets sockets in its namespace
+//! that listen for them; they are served from outside (`crate::egress`).
+//!
+//! Not here: entering them (`spawner`).
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -189,6 +193,19 @@ impl Maker {
 /// `sockets: used 3` in the first line of sockstat.
 fn sockets_used(sockstat: &str) -> Option<u64> {
     sockstat.lines().next()?.strip_prefix("sockets: used ")?.trim().parse().ok()
+}
+
+/// Sockets that listen at `doors` in the current network namespace, whose
+/// loopback gets the addresses it does not have.
+pub fn listen(doors: &[SocketAddr]) -> io::Result<Vec<OwnedFd>> {
+    let mut listeners = Vec::with_capacity(doors.len());
+    for door in doors {
+        if !door.ip().is_loopback() {
+            sys::add_loopback_address(door.ip())?;
+        }
+        listeners.push(TcpListener::bind(door)?.into());
+    }
+    Ok(listeners)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

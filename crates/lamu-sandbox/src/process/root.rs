@@ -76,7 +76,7 @@ impl Template {
             .at("mount the root")?;
         let writable = File::open(root).at("open the root")?;
 
-        populate(root).at("fill the root")?;
+        populate(root, &setup.hosts).at("fill the root")?;
         for name in ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
             show_userland(root, name)?;
         }
@@ -200,7 +200,7 @@ fn make_target(root: &OwnedFd, target: &Path, directory: bool) -> io::Result<()>
     }
 }
 
-fn populate(root: &Path) -> io::Result<()> {
+fn populate(root: &Path, hosts: &str) -> io::Result<()> {
     for name in ["usr", "etc", "dev", "proc", "tmp", "var", "mnt", "home", "run"] {
         directory(&root.join(name))?;
     }
@@ -212,7 +212,7 @@ fn populate(root: &Path) -> io::Result<()> {
     let etc = root.join("etc");
     fs::write(etc.join("passwd"), PASSWD)?;
     fs::write(etc.join("group"), GROUP)?;
-    fs::write(etc.join("hosts"), HOSTS)?;
+    fs::write(etc.join("hosts"), format!("{HOSTS}{hosts}"))?;
     fs::write(etc.join("hostname"), "sandbox\n")?;
     fs::write(etc.join("nsswitch.conf"), NSSWITCH)?;
     fs::write(etc.join("resolv.conf"), RESOLV)?;

@@ -15,7 +15,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use super::child::{self, Child};
 use super::root::Template;
 use super::sys::{self, Cloned, Packet};
 use super::wire::{Answer, At, CgroupFiles, Failure, PACKET_BYTES_MAX, Privilege, Setup, Spawn};
-use super::{cgroup, landlock, seccomp};
+use super::{cgroup, landlock, network, seccomp};
 
 /// The first argument that makes this program a spawner.
 pub const SPAWNER_ARGUMENT: &str = "__lamu_spawner";
@@ -217,6 +218,8 @@ impl Spawner {
         }
         if let Some(netns) = &netns {
             sys::setns(netns.as_fd(), libc::CLONE_NEWNET).at("enter the network namespace")?;
+            // One made with the child is the child's to open doors in.
+            open_doors(&self.setup.doors, status)?;
         }
         self.template.enter()?;
         let (gate, open) = sys::pipe().at("make the gate")?;
@@ -241,6 +244,7 @@ impl Spawner {
                     tasks: &tasks,
                     trees: &trees,
                     new_netns: netns.is_none(),
+                    doors: &self.setup.doors,
                     landlock_abi: self.landlock_abi,
                     filter: &self.filter,
                 })
@@ -303,6 +307,18 @@ fn keep_only_control() -> io::Result<OwnedFd> {
         libc::syscall(libc::SYS_close_range, own + 1, u32::MAX, 0);
         Ok(control)
     }
+}
+
+/// Makes the sockets of the doors in the current network namespace and hands
+/// them over; none stays here.
+pub fn open_doors(doors: &[SocketAddr], status: &OwnedFd) -> Result<(), Failure> {
+    if doors.is_empty() {
+        return Ok(());
+    }
+    let listeners = network::listen(doors).at("listen for the endpoints")?;
+    let files: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
+    sys::send_packet(status.as_fd(), &Answer::Listening.encode(), &files)
+        .at("hand over the endpoints' sockets")
 }
 
 /// A descriptor that becomes readable on SIGCHLD.

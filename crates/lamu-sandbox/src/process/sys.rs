@@ -4,6 +4,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_int, c_long, c_ulong, c_void};
@@ -18,7 +19,8 @@ pub struct Packet {
 }
 
 /// Most files one message carries: the kernel's own bound is 253; a request
-/// carries its two sockets, a network namespace and one file per hierarchy.
+/// carries its two sockets, a network namespace and one file per hierarchy,
+/// an answer one socket for each door.
 pub const FILES_MAX: usize = 16;
 
 /// Turns a result below zero into the error that errno names.
@@ -382,6 +384,54 @@ pub fn loopback_up() -> io::Result<()> {
         check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) as c_long)?;
     }
     Ok(())
+}
+
+/// Gives the loopback of the current network namespace one more address, of
+/// which there may be one already.
+pub fn add_loopback_address(address: IpAddr) -> io::Result<()> {
+    const NLM_F_REQUEST_ACK_CREATE: u16 = 0x1 | 0x4 | 0x400;
+    const IFA_ADDRESS: u16 = 1;
+    const IFA_LOCAL: u16 = 2;
+    const IFA_F_NODAD: u8 = 2;
+    const SCOPE_HOST: u8 = 254;
+    /// In every network namespace.
+    const LOOPBACK: u32 = 1;
+    let (family, octets, flags) = match address {
+        IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec(), 0),
+        IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec(), IFA_F_NODAD),
+    };
+    let mut message = Vec::with_capacity(80);
+    message.extend_from_slice(&[0; 4]); // the length, below
+    message.extend_from_slice(&libc::RTM_NEWADDR.to_ne_bytes());
+    message.extend_from_slice(&NLM_F_REQUEST_ACK_CREATE.to_ne_bytes());
+    message.extend_from_slice(&1u32.to_ne_bytes()); // sequence
+    message.extend_from_slice(&0u32.to_ne_bytes()); // to the kernel
+    message.extend_from_slice(&[family as u8, octets.len() as u8 * 8, flags, SCOPE_HOST]);
+    message.extend_from_slice(&LOOPBACK.to_ne_bytes());
+    for kind in [IFA_LOCAL, IFA_ADDRESS] {
+        message.extend_from_slice(&(4 + octets.len() as u16).to_ne_bytes());
+        message.extend_from_slice(&kind.to_ne_bytes());
+        message.extend_from_slice(&octets);
+    }
+    let length = message.len() as u32;
+    message[..4].copy_from_slice(&length.to_ne_bytes());
+    let mut answer = [0u8; 256];
+    // SAFETY: message and answer outlive the calls and are as long as stated.
+    let received = unsafe {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        let socket = owned(libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) as c_long)?;
+        let fd = socket.as_raw_fd();
+        check(libc::send(fd, message.as_ptr().cast(), message.len(), 0) as c_long)?;
+        check(libc::recv(fd, answer.as_mut_ptr().cast(), answer.len(), 0) as c_long)? as usize
+    };
+    // Behind the header of 16 bytes: the error, below zero, or 0.
+    let code = answer[..received].get(16..20).and_then(|code| code.try_into().ok());
+    match code.map(i32::from_ne_bytes) {
+        Some(0) => Ok(()),
+        Some(code) if -code == libc::EEXIST => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(-code)),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 pub fn effective_uid() -> u32 {

@@ -5,6 +5,7 @@
 //!   Setup (+ init binary) ---- control ------------->
 //!   <------------------------- control ---- Ready | Failure
 //!   Spawn (+ status, channel, netns, cgroup) -------->
+//!   <------------- that spawn's status ---- Listening (+ sockets of doors)
 //!   <------------- that spawn's status ---- Started (+ pidfd) | Failure
 //!   <------------- that spawn's status ---- Failure from the child, or the end
 //! ```
@@ -17,6 +18,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,10 @@ pub struct Setup {
     /// Directories of this instance in each cgroup hierarchy; removed, with
     /// the level below, when lamu is gone.
     pub cgroups: Vec<PathBuf>,
+    /// Where every sandbox has a socket that listens.
+    pub doors: Vec<SocketAddr>,
+    /// What `/etc/hosts` has beside the usual.
+    pub hosts: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +80,8 @@ pub enum Answer {
     Started {
         pid: u32,
     },
+    /// The sockets of the sandbox's doors come along.
+    Listening,
     Failure(Failure),
 }
 
@@ -110,6 +118,9 @@ impl Setup {
         put_path(&mut out, &self.mount_point);
         put_u32(&mut out, self.cgroups.len() as u32);
         self.cgroups.iter().for_each(|path| put_path(&mut out, path));
+        put_u32(&mut out, self.doors.len() as u32);
+        self.doors.iter().for_each(|door| put_path(&mut out, Path::new(&door.to_string())));
+        put_path(&mut out, Path::new(&self.hosts));
         out
     }
 
@@ -123,7 +134,11 @@ impl Setup {
         let mount_point = take_path(&mut rest)?;
         let count = take_u32(&mut rest)?;
         let cgroups = (0..count).map(|_| take_path(&mut rest)).collect::<Option<_>>()?;
-        rest.is_empty().then_some(Setup { privilege, mount_point, cgroups })
+        let count = take_u32(&mut rest)?;
+        let door = |rest: &mut &[u8]| take_path(rest)?.to_str()?.parse().ok();
+        let doors = (0..count).map(|_| door(&mut rest)).collect::<Option<_>>()?;
+        let hosts = take_path(&mut rest)?.to_str()?.to_owned();
+        rest.is_empty().then_some(Setup { privilege, mount_point, cgroups, doors, hosts })
     }
 }
 
@@ -182,6 +197,10 @@ impl Answer {
                 out.push(1);
                 put_u32(&mut out, *pid);
             }
+            Answer::Listening => {
+                out.push(3);
+                put_u32(&mut out, 0);
+            }
             Answer::Failure(failure) => {
                 out.push(2);
                 put_u32(&mut out, failure.errno as u32);
@@ -202,6 +221,7 @@ impl Answer {
                 step: String::from_utf8_lossy(rest).into_owned(),
                 errno: number as i32,
             })),
+            3 => Some(Answer::Listening),
             _ => None,
         }
     }
@@ -246,6 +266,8 @@ mod tests {
             privilege: Privilege::Rootless,
             mount_point: "/var/lib/lamu".into(),
             cgroups: vec!["/sys/fs/cgroup/memory/lamu/a".into()],
+            doors: vec!["127.0.0.1:9000".parse().unwrap(), "[fd00::5]:80".parse().unwrap()],
+            hosts: "127.77.0.1 sqs.example.com\n".into(),
         };
         assert_eq!(Setup::decode(&setup.encode()), Some(setup));
 
@@ -266,6 +288,7 @@ mod tests {
         for answer in [
             Answer::Ready { landlock_abi: 7 },
             Answer::Started { pid: 12 },
+            Answer::Listening,
             Answer::Failure(Failure { step: "mount /tmp".into(), errno: libc::EPERM }),
         ] {
             assert_eq!(Answer::decode(&answer.encode()), Some(answer));
@@ -278,6 +301,8 @@ mod tests {
             privilege: Privilege::Root,
             mount_point: "/x".into(),
             cgroups: vec!["/y".into(), "/z".into()],
+            doors: vec!["127.0.0.1:9000".parse().unwrap(), "[fd00::5]:80".parse().unwrap()],
+            hosts: "127.77.0.1 sqs.example.com\n".into(),
         };
         let bytes = setup.encode();
         for cut in 0..bytes.len() {

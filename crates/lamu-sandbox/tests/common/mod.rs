@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lamu_model::{AccountId, SandboxId};
+use lamu_model::{AccountId, EgressPlan, SandboxId};
 use lamu_sandbox::process::{ProcessDriver, ProcessDriverConfig};
 use lamu_sandbox::{Driver, Machine, Mount, SandboxSpec, ShellClass};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -42,6 +42,14 @@ impl Host {
     pub async fn start() -> Host {
         let data = tempfile::tempdir().unwrap();
         let driver = ProcessDriver::start(config(data.path())).await.unwrap();
+        Host { driver, data }
+    }
+
+    /// Whose sandboxes reach these endpoints.
+    pub async fn start_with(egress: EgressPlan) -> Host {
+        let data = tempfile::tempdir().unwrap();
+        let config = ProcessDriverConfig { egress, ..config(data.path()) };
+        let driver = ProcessDriver::start(config).await.unwrap();
         Host { driver, data }
     }
 
