@@ -31,6 +31,8 @@ pub struct WorkerConfig {
     /// What the role's credentials look like inside; `None` gives each
     /// function [`Credentials::local`].
     pub credentials: Option<Credentials>,
+    /// Variables that tell SDKs which endpoints they reach.
+    pub endpoint_variables: Vec<(String, String)>,
     /// Interpreters by runtime identifier, instead of looking for them.
     pub runtimes: BTreeMap<String, PathBuf>,
     /// Who functions run as inside; `None` is whoever init runs as.
@@ -52,6 +54,7 @@ impl WorkerConfig {
             package_cache_bytes_max: 4 << 30,
             cpu_share: CpuShare::Fair,
             credentials: None,
+            endpoint_variables: Vec::new(),
             runtimes: BTreeMap::new(),
             user: None,
         }

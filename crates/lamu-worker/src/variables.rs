@@ -17,6 +17,7 @@ pub fn variables(
     initialization: InitializationType,
     stream: &str,
     credentials: &Credentials,
+    endpoints: &[(String, String)],
 ) -> Vec<(String, String)> {
     let mut all: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |name: &str, value: &str| {
@@ -53,6 +54,9 @@ pub fn variables(
             ),
         ),
         Language::Provided | Language::Other => {}
+    }
+    for (name, url) in endpoints {
+        set(name, url);
     }
     for (name, value) in &spec.environment {
         if !is_reserved(name) {
@@ -132,9 +136,18 @@ mod tests {
     fn of(spec: &VersionSpec) -> BTreeMap<String, String> {
         let initialization = InitializationType::ProvisionedConcurrency;
         let credentials = Credentials::local("123456789012");
-        variables(spec, initialization, "2026/11/03/[$LATEST]ab", &credentials)
+        let s3 = ("AWS_ENDPOINT_URL_S3".to_owned(), "http://127.0.0.1:9000".to_owned());
+        variables(spec, initialization, "2026/11/03/[$LATEST]ab", &credentials, &[s3])
             .into_iter()
             .collect()
+    }
+
+    #[test]
+    fn endpoints_are_told_unless_the_user_names_another() {
+        let mut spec = testing::spec();
+        assert_eq!(of(&spec)["AWS_ENDPOINT_URL_S3"], "http://127.0.0.1:9000");
+        spec.environment.insert("AWS_ENDPOINT_URL_S3".into(), "http://127.0.0.1:1".into());
+        assert_eq!(of(&spec)["AWS_ENDPOINT_URL_S3"], "http://127.0.0.1:1");
     }
 
     #[test]

@@ -94,6 +94,14 @@ pub struct Run {
     #[arg(long, value_name = "URL")]
     pub s3_endpoint: Option<String>,
 
+    /// Endpoint that functions may reach; repeatable [env: LAMU_EGRESS]
+    ///
+    /// A URL, or `self` for this API. With a service, as in
+    /// s3=http://127.0.0.1:9000, functions are told it as AWS_ENDPOINT_URL_S3.
+    /// Without any, functions reach nothing.
+    #[arg(long, value_name = "[SERVICE=]URL")]
+    pub egress: Vec<String>,
+
     /// Interpreter for a runtime, before those found on the host; repeatable [env: LAMU_RUNTIMES]
     #[arg(long, value_name = "RUNTIME=PATH")]
     pub runtime: Vec<String>,

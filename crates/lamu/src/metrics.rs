@@ -1,4 +1,5 @@
-//! What `/metrics` says of worker and environments, in Prometheus' text form.
+//! What `/metrics` says of worker, environments, logs and egress, in
+//! Prometheus' text form.
 //!
 //! Not here: the frontend's own figures, which it renders itself; those of the
 //! manager ([`fleet`]).
@@ -7,6 +8,8 @@ mod fleet;
 
 use std::fmt::Write as _;
 
+use lamu_sandbox::egress::EgressFigures;
+use lamu_worker::logs::LogFigures;
 use lamu_worker::{Worker, WorkerStats};
 
 pub use fleet::of_manager;
@@ -51,6 +54,39 @@ fn of_stats(stats: &WorkerStats) -> String {
     text
 }
 
+/// The lines of the log store.
+pub fn of_logs(figures: &LogFigures) -> String {
+    let mut text = String::with_capacity(512);
+    for (name, kind, help, value) in [
+        ("bytes", "gauge", "Log files on disk.", figures.bytes),
+        ("groups", "gauge", "Log groups.", figures.groups),
+        ("lost_lines_total", "counter", "Lines that could not be written.", figures.lost_lines),
+        ("lost_bytes_total", "counter", "Their bytes.", figures.lost_bytes),
+        ("dropped_bytes_total", "counter", "Old logs that made room.", figures.dropped_bytes),
+    ] {
+        let name = format!("lamu_log_{name}");
+        head(&mut text, &name, kind, help);
+        line(&mut text, &name, value as f64);
+    }
+    text
+}
+
+/// The lines of the way from functions to endpoints.
+pub fn of_egress(figures: &EgressFigures) -> String {
+    let mut text = String::with_capacity(512);
+    for (name, help, value) in [
+        ("connections", "Connections of functions to endpoints.", figures.connections),
+        ("refused", "Those whose endpoint was not reached.", figures.refused),
+        ("sent_bytes", "Bytes from functions to endpoints.", figures.sent_bytes),
+        ("received_bytes", "Bytes from endpoints to functions.", figures.received_bytes),
+    ] {
+        let name = format!("lamu_egress_{name}_total");
+        head(&mut text, &name, "counter", help);
+        line(&mut text, &name, value as f64);
+    }
+    text
+}
+
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
@@ -69,7 +105,9 @@ mod tests {
         stats.invocations.add(3);
         stats.idle.up();
 
-        let text = of_stats(&stats);
+        let text = of_stats(&stats)
+            + &of_logs(&LogFigures::default())
+            + &of_egress(&EgressFigures::default());
 
         assert!(text.contains("\nlamu_worker_invocations_total 3\n"), "{text}");
         assert!(text.contains("\nlamu_environments{state=\"idle\"} 1\n"), "{text}");

@@ -64,7 +64,11 @@ impl Platform {
 
         let sandbox = data.join("sandbox");
         make_private(&sandbox)?;
-        let driver = ProcessDriver::start(ProcessDriverConfig::new(crate::INIT, &sandbox)).await;
+        let config = ProcessDriverConfig {
+            egress: settings.egress.clone(),
+            ..ProcessDriverConfig::new(crate::INIT, &sandbox)
+        };
+        let driver = ProcessDriver::start(config).await;
         let driver = driver.context("start the process driver; `lamu doctor` says more")?;
         tell_what_holds(&driver);
 
@@ -79,9 +83,11 @@ impl Platform {
         .context("start the worker")?;
         let manager =
             Manager::start(manager_config(&settings), placement, vec![worker.handle().clone()]);
-        let doors = Doors { metadata, packages, manager, worker: &worker, logs: &logs };
+        let doors =
+            Doors { metadata, packages, manager, worker: &worker, logs: &logs, driver: &driver };
         let frontend = start_frontend(&settings, doors).await?;
         let address = frontend.local_addr();
+        driver.egress().set_own(address);
         info!(%address, data = %data.display(), "ready");
         Ok(Platform {
             frontend: Mutex::new(Some(frontend)),
@@ -133,6 +139,7 @@ struct Doors<'a> {
     manager: ManagerHandle,
     worker: &'a Worker,
     logs: &'a Arc<LogStore>,
+    driver: &'a ProcessDriver,
 }
 
 async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result<FrontendHandle> {
@@ -149,6 +156,7 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
         RateLimits::Off => (RateRule::Unlimited, CallerRate::Unlimited),
         RateLimits::Aws => (RateRule::TenPerConcurrency, CallerRate::Lambda),
     };
+    let (log_store, egress) = (doors.logs.clone(), doors.driver.egress().clone());
     let local = FrontendConfig::local(settings.listen, temp_dir);
     let config = FrontendConfig {
         names: settings.names.clone(),
@@ -162,8 +170,12 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
         access_log: settings.access_log.clone(),
         render_metrics: Arc::new(move || {
             let (worker, manager) = (worker.clone(), manager.clone());
+            let figures = (log_store.figures(), egress.figures());
             Box::pin(async move {
-                crate::metrics::of_worker(&worker) + &crate::metrics::of_manager(&manager).await
+                crate::metrics::of_worker(&worker)
+                    + &crate::metrics::of_manager(&manager).await
+                    + &crate::metrics::of_logs(&figures.0)
+                    + &crate::metrics::of_egress(&figures.1)
             })
         }),
         ..local
@@ -187,6 +199,8 @@ fn worker_config(settings: &Settings, driver: &ProcessDriver) -> WorkerConfig {
             .iter()
             .map(|(runtime, path)| (runtime.to_string(), path.clone()))
             .collect(),
+        credentials: settings.function_credentials.clone(),
+        endpoint_variables: settings.egress.variables.clone(),
         user: driver.user().map(|user| User { uid: user.uid, gid: user.gid }),
         ..WorkerConfig::new(WorkerId::new("local"), data, cores, settings.memory_mib)
     }

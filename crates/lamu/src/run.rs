@@ -107,6 +107,9 @@ fn settle(run: &Run) -> Result<Settings, Mistakes> {
             sources.flag(name, value);
         }
     }
+    if !run.egress.is_empty() {
+        sources.flag("egress", &run.egress.join(","));
+    }
     if !run.runtime.is_empty() {
         sources.flag("runtimes", &run.runtime.join(","));
     }

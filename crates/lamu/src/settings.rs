@@ -7,6 +7,7 @@
 //! Not here: how the sources are read ([`sources`]), callers and their policies
 //! ([`people`]), and using the values.
 
+mod egress;
 mod people;
 mod sources;
 
@@ -18,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamu_frontend::Principal;
-use lamu_model::{AccountId, Language, Region, Runtime};
-use lamu_worker::CpuShare;
+use lamu_model::{AccountId, EgressPlan, Language, Region, Runtime};
+use lamu_worker::{CpuShare, Credentials};
 
 pub use sources::{Mistakes, Sources};
 
@@ -35,6 +36,10 @@ pub struct Settings {
     pub region: Region,
     /// Where S3Bucket and S3Key are fetched from; AWS's own when absent.
     pub s3_endpoint: Option<String>,
+    /// The endpoints that functions reach.
+    pub egress: EgressPlan,
+    /// What functions sign with, in the place of a role's credentials.
+    pub function_credentials: Option<Credentials>,
     /// Who may call. Empty: anyone on this machine.
     pub keys: Vec<Key>,
     /// Whether policies that let anyone in are refused.
@@ -133,6 +138,8 @@ impl Settings {
         let runtimes = sources.take_map("runtimes", runtime);
         let keys = people::keys(&mut sources, &account);
         let block_public_policies = sources.take("block-public-policies", flag);
+        let egress = egress::read(&mut sources);
+        let function_credentials = function_credentials(&mut sources);
 
         if !listen.ip().is_loopback() && keys.is_empty() {
             sources.refuse(
@@ -166,6 +173,8 @@ impl Settings {
             account,
             region,
             s3_endpoint,
+            egress,
+            function_credentials,
             keys,
             block_public_policies: block_public_policies.unwrap_or(false),
             runtimes,
@@ -180,6 +189,30 @@ impl Settings {
             drain: drain.unwrap_or(Duration::from_secs(30)),
             access_log,
         })
+    }
+}
+
+fn function_credentials(sources: &mut Sources) -> Option<Credentials> {
+    let text = |text: &str| match text.trim() {
+        "" => Err("is empty".to_owned()),
+        text => Ok(text.to_owned()),
+    };
+    let id = sources.take("function-access-key-id", text);
+    let secret = sources.take("function-secret-access-key", text);
+    let session_token = sources.take("function-session-token", text);
+    match (id, secret) {
+        (Some(access_key_id), Some(secret_access_key)) => {
+            Some(Credentials { access_key_id, secret_access_key, session_token })
+        }
+        (None, None) if session_token.is_none() => None,
+        (Some(_), None) => {
+            sources.missing("function-secret-access-key", "is missing beside the access key id");
+            None
+        }
+        (None, _) => {
+            sources.missing("function-access-key-id", "is missing beside the secret or token");
+            None
+        }
     }
 }
 
@@ -420,6 +453,56 @@ mod tests {
                 "keys 2 (lamu.toml): access_key_id is missing",
             ]
         );
+    }
+
+    #[test]
+    fn endpoints_come_from_everywhere_and_are_told_to_functions() {
+        let mut sources = Sources::default();
+        sources.file("lamu.toml", "[[egress]]\nurl = 'http://127.0.0.1:9000'\nservice = 's3'");
+        sources.environment("LAMU_EGRESS", "https://sqs.example.com,lambda=self");
+        sources.flag("egress", "http://10.0.0.5:80/a=b");
+
+        let settings = merge(sources).unwrap();
+
+        assert_eq!(settings.egress.doors.len(), 4);
+        assert_eq!(
+            settings.egress.variables,
+            [
+                ("AWS_ENDPOINT_URL_S3".to_owned(), "http://127.0.0.1:9000".to_owned()),
+                ("AWS_ENDPOINT_URL_LAMBDA".to_owned(), "http://127.77.0.2:9001".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_endpoint_says_where_it_stands_and_what_to_do() {
+        let mut sources = Sources::default();
+        sources.file("lamu.toml", "[[egress]]\nservice = 's3'\n[[egress]]\nurl = 'x'\nport = 1");
+        sources.flag("egress", "http://169.254.169.254,http://127.0.0.1:9001");
+
+        let mistakes = merge(sources).unwrap_err();
+
+        assert_eq!(mistakes.len(), 5, "{mistakes:?}");
+        assert_eq!(mistakes[0], "egress 1 (lamu.toml): url is missing");
+        assert!(mistakes[1].starts_with("egress 2 (lamu.toml): unknown port"), "{mistakes:?}");
+        assert!(mistakes[2].starts_with("egress 2 (lamu.toml): not a URL"), "{mistakes:?}");
+        assert!(mistakes[3].contains("http://169.254.169.254: 169.254.169.254 is never opened"));
+        assert!(mistakes[4].contains("is the Runtime API; name the service"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn credentials_of_functions_are_whole_and_stay_out_of_what_is_printed() {
+        let mut sources = Sources::default();
+        sources.environment("LAMU_FUNCTION_ACCESS_KEY_ID", "AKID");
+        sources.environment("LAMU_FUNCTION_SECRET_ACCESS_KEY", "hidden");
+        let settings = merge(sources).unwrap();
+        assert!(!format!("{settings:?}").contains("hidden"));
+        assert_eq!(settings.function_credentials.unwrap().secret_access_key, "hidden");
+
+        let mut sources = Sources::default();
+        sources.environment("LAMU_FUNCTION_SESSION_TOKEN", "hidden");
+        let mistakes = merge(sources).unwrap_err();
+        assert_eq!(mistakes, ["--function-access-key-id: is missing beside the secret or token"],);
     }
 
     #[test]

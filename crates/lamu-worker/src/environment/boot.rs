@@ -122,7 +122,8 @@ pub async fn make(
     let (stream, instance) = stream_names(spec, &hex, Utc::now());
     let credentials = context.config.credentials.clone();
     let credentials = credentials.unwrap_or_else(|| Credentials::local(spec.account.as_str()));
-    let env = variables(spec, initialization, &stream, &credentials);
+    let endpoints = &context.config.endpoint_variables;
+    let env = variables(spec, initialization, &stream, &credentials, endpoints);
     let writer = context.logs.writer(StreamName::new(
         spec.account.clone(),
         spec.region.clone(),

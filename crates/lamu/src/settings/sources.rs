@@ -11,13 +11,17 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Every setting there is, by its flag's name.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 22] = [
     "listen",
     "host-names",
     "data",
     "account",
     "region",
     "s3-endpoint",
+    "egress",
+    "function-access-key-id",
+    "function-secret-access-key",
+    "function-session-token",
     "sandboxes-max",
     "memory-mib",
     "package-cache-mib",
@@ -152,6 +156,7 @@ impl Sources {
     pub fn file(&mut self, name: &str, text: &str) {
         if let Some(mut table) = self.parse(name, text) {
             self.gather_people(name, &mut table);
+            self.gather("egress", name, &mut table);
             self.file = Some((name.to_owned(), table));
         }
     }
@@ -246,6 +251,29 @@ impl Sources {
         self.lists.remove(name).unwrap_or_default()
     }
 
+    /// Endpoints from everywhere: `[[egress]]` of the file, and `SERVICE=URL`
+    /// or `URL` typed or in the environment.
+    pub fn take_egress(&mut self) -> Vec<Entry> {
+        let mut entries = self.take_list("egress");
+        let typed = [
+            (self.environment.remove("egress"), "LAMU_EGRESS (environment)"),
+            (self.flags.remove("egress"), "--egress"),
+        ];
+        for (text, place) in typed {
+            for part in text.iter().flat_map(|text| text.split(',')).map(str::trim) {
+                let (service, url) = match part.split_once('=') {
+                    // A URL may have one too.
+                    Some((service, url)) if !service.contains(':') => (Some(service), url),
+                    _ => (None, part),
+                };
+                let mut members = toml::Table::from_iter([("url".to_owned(), url.into())]);
+                members.extend(service.map(|service| ("service".to_owned(), service.into())));
+                entries.push(Entry { origin: Origin(format!("{place} {part}")), members });
+            }
+        }
+        entries
+    }
+
     pub fn take_policies(&mut self) -> Vec<NamedPolicy> {
         std::mem::take(&mut self.policies)
     }
@@ -294,22 +322,27 @@ impl Sources {
         }
     }
 
-    fn gather_people(&mut self, name: &str, table: &mut toml::Table) {
-        for list in LISTS {
-            match table.remove(list) {
-                None => {}
-                Some(toml::Value::Array(entries)) if entries.iter().all(toml::Value::is_table) => {
-                    for (at, entry) in entries.into_iter().enumerate() {
-                        let members = entry.as_table().cloned().unwrap_or_default();
-                        let origin = Origin(format!("{list} {} ({name})", at + 1));
-                        self.lists.entry(list).or_default().push(Entry { origin, members });
-                    }
-                }
-                Some(_) => {
-                    let what = format!("{list} ({name}): write each of them as [[{list}]]");
-                    self.mistakes.push(what);
+    /// The tables written as `[[list]]`.
+    fn gather(&mut self, list: &'static str, name: &str, table: &mut toml::Table) {
+        match table.remove(list) {
+            None => {}
+            Some(toml::Value::Array(entries)) if entries.iter().all(toml::Value::is_table) => {
+                for (at, entry) in entries.into_iter().enumerate() {
+                    let members = entry.as_table().cloned().unwrap_or_default();
+                    let origin = Origin(format!("{list} {} ({name})", at + 1));
+                    self.lists.entry(list).or_default().push(Entry { origin, members });
                 }
             }
+            Some(_) => {
+                let what = format!("{list} ({name}): write each of them as [[{list}]]");
+                self.mistakes.push(what);
+            }
+        }
+    }
+
+    fn gather_people(&mut self, name: &str, table: &mut toml::Table) {
+        for list in LISTS {
+            self.gather(list, name, table);
         }
         match table.remove("policies") {
             None => {}
@@ -328,22 +361,24 @@ impl Sources {
 
     fn find(&mut self, name: &str) -> Option<(String, Origin)> {
         let file_key = name.replace('-', "_");
+        let secret = name.contains("secret") || name.contains("token");
+        let shown = |text: &str| if secret { "…".to_owned() } else { text.to_owned() };
         // Taken out of the file even when a stronger source speaks, so that
         // what remains there at the end is what nobody knows.
         let filed = self.file.as_mut().and_then(|(file, table)| {
             table.remove(&file_key).map(|value| (text_of(&value), file.clone()))
         });
         if let Some(text) = self.flags.remove(name) {
-            let origin = Origin(format!("--{name} {text}"));
+            let origin = Origin(format!("--{name} {}", shown(&text)));
             return Some((text, origin));
         }
         if let Some(text) = self.environment.remove(name) {
             let variable = file_key.to_uppercase();
-            let origin = Origin(format!("LAMU_{variable}={text} (environment)"));
+            let origin = Origin(format!("LAMU_{variable}={} (environment)", shown(&text)));
             return Some((text, origin));
         }
         filed.map(|(text, file)| {
-            let origin = Origin(format!("{file_key} = {text} ({file})"));
+            let origin = Origin(format!("{file_key} = {} ({file})", shown(&text)));
             (text, origin)
         })
     }
