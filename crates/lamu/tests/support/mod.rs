@@ -70,7 +70,8 @@ impl Lamu {
         lamu
     }
 
-    fn start_command(mut command: Command, dir: &Path, arguments: &[&str]) -> Lamu {
+    /// By a command that ends in executing the program.
+    pub fn start_command(mut command: Command, dir: &Path, arguments: &[&str]) -> Lamu {
         let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
         let mut child = command
             .args(["run", "--listen", "127.0.0.1:0", "--data"])
@@ -313,6 +314,12 @@ fn access_log() -> Option<PathBuf> {
 pub fn children(pid: u32) -> Vec<u32> {
     let of = |child: &u32| stat(*child).and_then(|fields| fields[1].parse::<u32>().ok());
     all_pids().into_iter().filter(|child| of(child) == Some(pid)).collect()
+}
+
+/// Whether tests that need root can run.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 pub fn workspace() -> PathBuf {
