@@ -216,7 +216,9 @@ pub fn of_acquire(error: &AcquireError) -> ApiError {
             RATE_EXCEEDED,
         )
         .retry_after(whole_secs(*retry_after)),
-        AcquireError::Boot(BootError::RuntimeMissing { .. }) => {
+        AcquireError::Boot(
+            BootError::RuntimeMissing { .. } | BootError::ArchitectureMissing { .. },
+        ) => {
             ApiError::new(ErrorCode::InvalidRuntime, with_sources(error))
         }
         AcquireError::Boot(

@@ -9,6 +9,7 @@
 //! (`operations`), running a function (`invoke`).
 
 pub mod beside;
+pub mod beyond;
 pub mod catalog;
 pub mod configuration;
 pub mod document;

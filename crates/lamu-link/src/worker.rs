@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamu_model::{Digest, Epoch, InitializationType, Runtime, SandboxId, VersionSpec, WorkerId};
+use lamu_model::{
+    Architecture, Digest, Epoch, InitializationType, Runtime, SandboxId, VersionSpec, WorkerId,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{EnvironmentHandle, INBOX_MAX, ManagerHandle, RoleGone, Timings};
@@ -133,6 +135,8 @@ pub enum BootError {
     /// This host has no interpreter for the runtime; says what to do.
     #[error("{runtime} is not available on this host: {advice}")]
     RuntimeMissing { runtime: Runtime, advice: String },
+    #[error("the function is for {wanted} and this host runs {host} only")]
+    ArchitectureMissing { wanted: Architecture, host: Architecture },
     #[error("the host has no room for another sandbox: {what}")]
     NoRoom { what: String },
     #[error("the sandbox could not be made: {what}")]
@@ -159,6 +163,7 @@ impl BootError {
             | Self::PackageUnreadable { .. }
             | Self::RuntimeMissing { .. }
             | Self::InitFailed { .. }
+            | Self::ArchitectureMissing { .. }
             | Self::Fenced => false,
             Self::NoRoom { .. }
             | Self::Sandbox { .. }

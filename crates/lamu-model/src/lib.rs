@@ -38,4 +38,4 @@ pub use log_pattern::{LOG_PATTERN_LENGTH_MAX, LogPattern, LogPatternError};
 pub use outcome::{Fault, FaultKind, Outcome};
 pub use report::{InitPhase, InitReport, Report, ReportStatus, StartLine};
 pub use runtime::{Language, Runtime};
-pub use spec::{LogConfig, LogFormat, LogLevel, VersionSpec};
+pub use spec::{Architecture, LogConfig, LogFormat, LogLevel, VersionSpec};

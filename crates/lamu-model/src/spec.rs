@@ -4,6 +4,7 @@
 //! Not here: the whole configuration as the API stores it (`lamu_frontend`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,33 @@ pub struct VersionSpec {
     pub log: LogConfig,
     /// `TracingConfig.Mode` is `Active`.
     pub tracing_active: bool,
+    #[serde(default)]
+    pub architecture: Architecture,
+}
+
+/// The instruction set that the code was made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Architecture {
+    #[default]
+    #[serde(rename = "x86_64")]
+    X86_64,
+    #[serde(rename = "arm64")]
+    Arm64,
+}
+
+impl Architecture {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Architecture::X86_64 => "x86_64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl VersionSpec {

@@ -49,7 +49,7 @@ use tracing::{debug, info, warn};
 
 use crate::context::Context;
 
-pub(crate) use self::boot::{chain, unpack};
+pub(crate) use self::boot::{chain, check_architecture, unpack};
 pub(crate) use self::cell::Cell;
 
 use self::boot::Made;

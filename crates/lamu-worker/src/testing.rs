@@ -31,5 +31,9 @@ pub fn spec() -> VersionSpec {
             system_level: LogLevel::Info,
         },
         tracing_active: false,
+        architecture: match cfg!(target_arch = "aarch64") {
+            true => lamu_model::Architecture::Arm64,
+            false => lamu_model::Architecture::X86_64,
+        },
     }
 }

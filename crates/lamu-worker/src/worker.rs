@@ -305,6 +305,7 @@ impl Task {
 
 /// What a boot needs that can be had before.
 async fn prepare(context: &Context, spec: &VersionSpec) -> Result<(), BootError> {
+    environment::check_architecture(spec)?;
     let unpacked = environment::unpack(context, spec);
     let launch = context.runtimes.launch(&spec.runtime, &spec.environment);
     tokio::try_join!(unpacked, launch).map(|_| ())

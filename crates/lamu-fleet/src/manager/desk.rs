@@ -44,6 +44,7 @@ pub(crate) fn spec(number: u128) -> Arc<VersionSpec> {
             system_level: LogLevel::Info,
         },
         tracing_active: false,
+        architecture: Default::default(),
     })
 }
 

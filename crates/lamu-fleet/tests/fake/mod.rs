@@ -324,6 +324,7 @@ pub fn spec(number: u128) -> Arc<VersionSpec> {
             system_level: LogLevel::Info,
         },
         tracing_active: false,
+        architecture: Default::default(),
     })
 }
 

@@ -1,7 +1,8 @@
 //! From a request to a configuration: defaults, merging, and the checks behind
 //! the model's ("Configuration fields" of the API reference).
 //!
-//! A setting that lamu cannot honour yet is refused, not stored and ignored.
+//! A setting that lamu cannot honour yet is refused, not stored and ignored;
+//! one that only this host cannot give fails the function later (`beyond`).
 //!
 //! Not here: code (`crate::code`), environment variables in detail
 //! (`environment`), runtimes (`runtimes`).
@@ -9,15 +10,16 @@
 use lamu_api::ApiError;
 use lamu_api::ErrorCode;
 use lamu_api::shapes::{
-    CreateFunctionRequest, DeadLetterConfig, EphemeralStorage, FileSystemConfig, ImageConfig,
-    LoggingConfig, SnapStart, TracingConfig, UpdateFunctionConfigurationRequest, VpcConfig,
+    CreateFunctionRequest, DeadLetterConfig, EphemeralStorage, ImageConfig, LoggingConfig,
+    SnapStart, TracingConfig, UpdateFunctionConfigurationRequest,
 };
 use lamu_model::{
-    Digest, EPHEMERAL_MIB_DEFAULT, FunctionName, LogConfig, LogFormat, LogLevel,
+    Architecture, Digest, EPHEMERAL_MIB_DEFAULT, FunctionName, LogConfig, LogFormat, LogLevel,
     MEMORY_MIB_DEFAULT, MEMORY_MIB_MAX, Runtime, TIMEOUT_SECS_DEFAULT, TIMEOUT_SECS_MAX,
 };
 
-use super::document::{Architecture, Configuration, LayerRef};
+use super::beyond;
+use super::document::{Configuration, LayerRef};
 use super::environment;
 use super::publish::Fresh;
 use super::refusal::Refusal;
@@ -63,10 +65,7 @@ pub fn check_create(name: &FunctionName, request: &CreateFunctionRequest) -> Res
     refuse_if(request.capacity_provider_config.is_some(), "CapacityProviderConfig")?;
     refuse_if(request.runtime_config.is_some(), "RuntimeConfig")?;
     Unserved {
-        vpc: request.vpc_config.as_ref(),
-        file_systems: request.file_system_configs.as_deref(),
         image: request.image_config.as_ref(),
-        kms_key_arn: request.kms_key_arn.as_deref(),
         snap_start: request.snap_start.as_ref(),
     }
     .refuse()?;
@@ -78,7 +77,10 @@ pub fn check_create(name: &FunctionName, request: &CreateFunctionRequest) -> Res
         environment::check(variables)?;
     }
     log_config(None, name, request.logging_config.as_ref())?;
-    Ok(())
+    beyond::check(
+        request.vpc_config.as_ref().map(beyond::vpc).as_ref(),
+        &beyond::file_systems(request.file_system_configs.as_deref().unwrap_or_default()),
+    )
 }
 
 /// The first configuration of a function. Call `check_create` first.
@@ -115,6 +117,11 @@ pub fn create(
         code_bytes: code.bytes,
         code_unzipped_bytes: Some(code.unzipped_bytes),
         layers,
+        kms_key_arn: request.kms_key_arn.clone().filter(|arn| !arn.is_empty()),
+        vpc: request.vpc_config.as_ref().map(beyond::vpc),
+        file_systems: beyond::file_systems(
+            request.file_system_configs.as_deref().unwrap_or_default(),
+        ),
     })
 }
 
@@ -134,10 +141,7 @@ pub fn update(
     refuse_if(request.capacity_provider_config.is_some(), "CapacityProviderConfig")?;
     refuse_if(request.runtime_config.is_some(), "RuntimeConfig")?;
     Unserved {
-        vpc: request.vpc_config.as_ref(),
-        file_systems: request.file_system_configs.as_deref(),
         image: request.image_config.as_ref(),
-        kms_key_arn: request.kms_key_arn.as_deref(),
         snap_start: request.snap_start.as_ref(),
     }
     .refuse()?;
@@ -182,6 +186,16 @@ pub fn update(
         select::check_unzipped(current.code_unzipped_bytes.unwrap_or(0), layers)?;
         updated.layers = layers.to_vec();
     }
+    if let Some(arn) = &request.kms_key_arn {
+        updated.kms_key_arn = Some(arn.clone()).filter(|arn| !arn.is_empty());
+    }
+    if let Some(vpc) = &request.vpc_config {
+        updated.vpc = Some(beyond::vpc(vpc));
+    }
+    if let Some(mounts) = &request.file_system_configs {
+        updated.file_systems = beyond::file_systems(mounts);
+    }
+    beyond::check(updated.vpc.as_ref(), &updated.file_systems)?;
     updated.log = log_config(Some(&current.log), name, request.logging_config.as_ref())?;
     Ok(updated)
 }
@@ -234,21 +248,12 @@ pub const fn tags_max() -> usize {
 
 /// Members that Lambda serves and lamu does not, when they ask for something.
 struct Unserved<'a> {
-    vpc: Option<&'a VpcConfig>,
-    file_systems: Option<&'a [FileSystemConfig]>,
     image: Option<&'a ImageConfig>,
-    kms_key_arn: Option<&'a str>,
     snap_start: Option<&'a SnapStart>,
 }
 
 impl Unserved<'_> {
     fn refuse(&self) -> Result<(), Refusal> {
-        let filled = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
-        let vpc =
-            self.vpc.is_some_and(|vpc| filled(&vpc.subnet_ids) || filled(&vpc.security_group_ids));
-        refuse_if(vpc, "VpcConfig")?;
-        refuse_if(self.file_systems.is_some_and(|list| !list.is_empty()), "FileSystemConfigs")?;
-        refuse_if(self.kms_key_arn.is_some_and(|arn| !arn.is_empty()), "KMSKeyArn")?;
         let apply_on = self.snap_start.and_then(|snap| snap.apply_on.as_deref());
         refuse_if(apply_on == Some("PublishedVersions"), "SnapStart for PublishedVersions")?;
         let image = self.image.is_some_and(|image| *image != ImageConfig::default());
@@ -417,13 +422,9 @@ mod tests {
     #[test]
     fn settings_that_nothing_here_honours_are_refused() {
         let image = FunctionCode { image_uri: Some("x".into()), ..FunctionCode::default() };
-        let subnets =
-            VpcConfig { subnet_ids: Some(vec!["subnet-1".into()]), ..VpcConfig::default() };
         let snap = SnapStart { apply_on: Some("PublishedVersions".into()) };
-        let changes: [(&str, CreateFunctionRequest); 4] = [
+        let changes: [(&str, CreateFunctionRequest); 2] = [
             ("PackageType Image", CreateFunctionRequest { code: image, ..request() }),
-            ("VpcConfig", CreateFunctionRequest { vpc_config: Some(subnets), ..request() }),
-            ("KMSKeyArn", CreateFunctionRequest { kms_key_arn: Some("arn".into()), ..request() }),
             (
                 "SnapStart for PublishedVersions",
                 CreateFunctionRequest { snap_start: Some(snap), ..request() },
@@ -436,7 +437,6 @@ mod tests {
             }
         }
         let empty = CreateFunctionRequest {
-            vpc_config: Some(VpcConfig::default()),
             kms_key_arn: Some(String::new()),
             snap_start: Some(SnapStart { apply_on: Some("None".into()) }),
             ..request()

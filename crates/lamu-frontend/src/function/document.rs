@@ -18,8 +18,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use lamu_model::{
-    AccountId, Arn, Digest, FunctionName, LogConfig, Region, Runtime, Version, VersionId,
-    VersionSpec,
+    AccountId, Architecture, Arn, Digest, FunctionName, LogConfig, Region, Runtime, Version,
+    VersionId, VersionSpec,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -155,6 +155,14 @@ pub struct Configuration {
     /// In the order they are laid over each other.
     #[serde(default)]
     pub layers: Vec<LayerRef>,
+    /// Kept and shown: nothing is encrypted with it here.
+    #[serde(default)]
+    pub kms_key_arn: Option<String>,
+    /// `None` when never given; empty is nothing asked for.
+    #[serde(default)]
+    pub vpc: Option<Vpc>,
+    #[serde(default)]
+    pub file_systems: Vec<FileSystem>,
 }
 
 /// A layer version as a function has it: all it takes to run, so that the
@@ -168,22 +176,20 @@ pub struct LayerRef {
     pub unzipped_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Architecture {
-    #[default]
-    #[serde(rename = "x86_64")]
-    X86_64,
-    #[serde(rename = "arm64")]
-    Arm64,
+/// The network that a function asks to be in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vpc {
+    pub subnets: Vec<String>,
+    pub security_groups: Vec<String>,
+    pub ipv6: Option<bool>,
 }
 
-impl Architecture {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Architecture::X86_64 => "x86_64",
-            Architecture::Arm64 => "arm64",
-        }
-    }
+/// A file system that a function asks to have mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSystem {
+    pub arn: String,
+    pub mount_path: String,
+    pub direct_s3_read: Option<String>,
 }
 
 impl Configuration {
@@ -205,6 +211,7 @@ impl Configuration {
             environment: self.environment.clone().unwrap_or_default(),
             log: self.log.clone(),
             tracing_active: self.tracing_active,
+            architecture: self.architecture,
         }
     }
 }
@@ -329,6 +336,9 @@ pub(crate) mod tests {
             code_bytes: 3,
             code_unzipped_bytes: Some(10),
             layers: Vec::new(),
+            kms_key_arn: None,
+            vpc: None,
+            file_systems: Vec::new(),
         }
     }
 
@@ -349,6 +359,15 @@ pub(crate) mod tests {
         let uid = Uid(Uuid::from_u128(7));
         assert!(uid.version_document(9) < uid.version_document(10));
         assert!(uid.version_document(99) < uid.version_document(u64::MAX));
+    }
+
+    #[test]
+    fn a_configuration_of_before_its_newer_members_is_read() {
+        let mut stored = serde_json::to_value(configuration()).unwrap();
+        for member in ["kms_key_arn", "vpc", "file_systems"] {
+            stored.as_object_mut().unwrap().remove(member);
+        }
+        assert_eq!(serde_json::from_value::<Configuration>(stored).unwrap(), configuration());
     }
 
     #[test]

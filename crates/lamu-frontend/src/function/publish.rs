@@ -49,6 +49,9 @@ pub fn unchanged(latest: &Configuration, last: &VersionDoc) -> bool {
         code_bytes: _,
         code_unzipped_bytes: _,
         layers,
+        kms_key_arn,
+        vpc,
+        file_systems,
     } = latest;
     let last_configuration = &last.configuration;
     *description == last.source_description
@@ -63,6 +66,9 @@ pub fn unchanged(latest: &Configuration, last: &VersionDoc) -> bool {
         && *log == last_configuration.log
         && *architecture == last_configuration.architecture
         && *dead_letter_target == last_configuration.dead_letter_target
+        && *kms_key_arn == last_configuration.kms_key_arn
+        && *vpc == last_configuration.vpc
+        && *file_systems == last_configuration.file_systems
         && *code == last_configuration.code
         && *layers == last_configuration.layers
 }

@@ -8,12 +8,15 @@ use base64::engine::general_purpose::STANDARD;
 use lamu_api::Timestamp;
 use lamu_api::shapes::{
     AliasConfiguration, AliasRoutingConfiguration, DeadLetterConfig, EnvironmentResponse,
-    EphemeralStorage, FunctionConfiguration, Layer, LoggingConfig, RuntimeVersionConfig,
-    SnapStartResponse, TracingConfigResponse,
+    EphemeralStorage, FileSystemConfig, FunctionConfiguration, Layer, LoggingConfig,
+    RuntimeVersionConfig, S3FilesConfig, SnapStartResponse, TracingConfigResponse,
+    VpcConfigResponse,
 };
 use lamu_model::{Arn, Digest, LogFormat, LogLevel, Version};
 
-use super::document::{AliasDoc, Configuration, FunctionKey, LayerRef, Live, VersionDoc};
+use super::document::{
+    AliasDoc, Configuration, FileSystem, FunctionKey, LayerRef, Live, VersionDoc, Vpc,
+};
 use super::state::{LastUpdate, Status, VersionState};
 
 /// `$LATEST` with its state.
@@ -103,9 +106,11 @@ fn configuration(
         environment: environment
             .map(|variables| EnvironmentResponse { variables: Some(variables), error: None }),
         ephemeral_storage: number(of.ephemeral_mib).map(|size| EphemeralStorage { size }),
+        file_system_configs: file_systems(&of.file_systems),
         function_arn: Some(arn.to_string()),
         function_name: Some(key.name.to_string()),
         handler: Some(of.handler.clone()),
+        kms_key_arn: of.kms_key_arn.clone(),
         last_modified: Some(Timestamp::from_millis(of.modified_ms).offset_millis()),
         layers: (!of.layers.is_empty()).then(|| of.layers.iter().map(layer).collect()),
         logging_config: Some(LoggingConfig {
@@ -132,6 +137,7 @@ fn configuration(
             mode: Some(if of.tracing_active { "Active" } else { "PassThrough" }.to_owned()),
         }),
         version: Some(version.to_string()),
+        vpc_config: of.vpc.as_ref().map(vpc),
         ..FunctionConfiguration::default()
     }
 }
@@ -142,6 +148,29 @@ fn layer(layer: &LayerRef) -> Layer {
         code_size: i64::try_from(layer.code_bytes).ok(),
         ..Layer::default()
     }
+}
+
+/// No subnet is of any VPC that is known here, so only the id of none is
+/// shown.
+fn vpc(vpc: &Vpc) -> VpcConfigResponse {
+    VpcConfigResponse {
+        subnet_ids: Some(vpc.subnets.clone()),
+        security_group_ids: Some(vpc.security_groups.clone()),
+        ipv6_allowed_for_dual_stack: vpc.ipv6,
+        vpc_id: vpc.subnets.is_empty().then(String::new),
+    }
+}
+
+fn file_systems(mounts: &[FileSystem]) -> Option<Vec<FileSystemConfig>> {
+    let mounts = mounts.iter().map(|mount| FileSystemConfig {
+        arn: mount.arn.clone(),
+        local_mount_path: mount.mount_path.clone(),
+        s3_files_config: mount
+            .direct_s3_read
+            .clone()
+            .map(|read| S3FilesConfig { direct_s3_read: Some(read) }),
+    });
+    Some(mounts.collect::<Vec<_>>()).filter(|mounts| !mounts.is_empty())
 }
 
 fn show_status(shown: &mut FunctionConfiguration, status: &Status) {

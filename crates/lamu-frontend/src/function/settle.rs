@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::beyond;
 use super::catalog::Catalog;
 use super::document::FunctionKey;
 use super::refusal::Refusal;
@@ -102,14 +103,21 @@ impl Settler {
         let begun = entry.live().is_some_and(|live| !live.status.is_settled());
         if let (true, Some(spec)) = (begun, entry.latest_spec()) {
             let spec = spec.clone();
-            let result = self.prepare(key, &spec).await;
+            let beyond = entry.live().and_then(|live| beyond::failure(&live.latest));
+            let result = match beyond {
+                Some(failure) => Err(failure),
+                None => self.prepare(key, &spec).await,
+            };
             self.settle_latest(key, &spec, result).await?;
         }
         for version in self.catalog.versions(&entry.head) {
             if version.doc.state.runnable().is_ok() {
                 continue;
             }
-            let result = self.prepare(key, &version.spec).await;
+            let result = match beyond::failure(&version.doc.configuration) {
+                Some(failure) => Err(failure),
+                None => self.prepare(key, &version.spec).await,
+            };
             let id = version.spec.id;
             self.store
                 .change_version(key, version.doc.number, |current| {

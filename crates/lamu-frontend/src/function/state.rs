@@ -57,7 +57,11 @@ pub struct Failure {
 /// The reason codes that lamu has a cause for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureCode {
+    InvalidConfiguration,
     InvalidRuntime,
+    InvalidSubnet,
+    #[serde(rename = "EFSMountFailure")]
+    EfsMountFailure,
     InvalidZipFileException,
     InternalError,
 }
@@ -65,7 +69,10 @@ pub enum FailureCode {
 impl FailureCode {
     pub fn as_str(self) -> &'static str {
         match self {
+            FailureCode::InvalidConfiguration => "InvalidConfiguration",
             FailureCode::InvalidRuntime => "InvalidRuntime",
+            FailureCode::InvalidSubnet => "InvalidSubnet",
+            FailureCode::EfsMountFailure => "EFSMountFailure",
             FailureCode::InvalidZipFileException => "InvalidZipFileException",
             FailureCode::InternalError => "InternalError",
         }
@@ -200,6 +207,7 @@ impl VersionState {
 pub fn failure_of(error: &BootError) -> Option<Failure> {
     let code = match error {
         BootError::RuntimeMissing { .. } => FailureCode::InvalidRuntime,
+        BootError::ArchitectureMissing { .. } => FailureCode::InvalidConfiguration,
         BootError::PackageMissing { .. } | BootError::PackageUnreadable { .. } => {
             FailureCode::InvalidZipFileException
         }
@@ -288,6 +296,11 @@ mod tests {
             why: "cut short".into(),
         };
         assert_eq!(failure_of(&broken).map(|f| f.code), Some(FailureCode::InvalidZipFileException));
+        let arm = BootError::ArchitectureMissing {
+            wanted: lamu_model::Architecture::Arm64,
+            host: lamu_model::Architecture::X86_64,
+        };
+        assert_eq!(failure_of(&arm).map(|f| f.code), Some(FailureCode::InvalidConfiguration));
         assert_eq!(failure_of(&BootError::Draining), None);
     }
 }

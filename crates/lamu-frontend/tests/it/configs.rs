@@ -260,3 +260,50 @@ async fn a_call_that_goes_round_in_a_circle_is_stopped_unless_allowed() {
         world.client.call("PUT", path, json!({"RecursiveLoop": "Never"})).await.error();
     assert_eq!((status, code.as_str()), (400, "ValidationException"));
 }
+
+#[tokio::test]
+async fn what_no_host_here_has_is_kept_and_shown_and_fails_with_its_reason() {
+    let world = World::new().await;
+    let access_point =
+        "arn:aws:elasticfilesystem:us-east-1:000000000000:access-point/fsap-0123456789abcdef0";
+    let vpc = json!({"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]});
+    let mount = json!([{"Arn": access_point, "LocalMountPath": "/mnt/data"}]);
+    let made = world.create_with("f", json!({"VpcConfig": vpc, "FileSystemConfigs": mount})).await;
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    let failed = world.settled("f").await;
+    assert_eq!(
+        (&failed["State"], &failed["StateReasonCode"]),
+        (&json!("Failed"), &json!("InvalidSubnet"))
+    );
+    assert!(failed["StateReason"].as_str().unwrap().contains("subnet-1"), "{failed}");
+    assert_eq!(failed["VpcConfig"], vpc);
+    assert_eq!(failed["FileSystemConfigs"], mount);
+    let (status, _, text) = world.invoke("f", json!({})).await.error();
+    assert_eq!(status, 409);
+    assert!(text.ends_with("state: Failed"), "{text}");
+
+    let key = "arn:aws:kms:us-east-1:000000000000:key/k";
+    let empty = json!({"SubnetIds": [], "SecurityGroupIds": []});
+    world.create_with("g", json!({"KMSKeyArn": key, "VpcConfig": empty})).await;
+    let good = world.settled("g").await;
+    assert_eq!((&good["State"], &good["KMSKeyArn"]), (&json!("Active"), &json!(key)));
+    assert_eq!(good["VpcConfig"], json!({"SubnetIds": [], "SecurityGroupIds": [], "VpcId": ""}));
+    let path = format!("{FUNCTIONS}/g/configuration");
+    world.client.call("PUT", &path, json!({"VpcConfig": vpc})).await;
+    let updated = world.settled("g").await;
+    assert_eq!(updated["State"], "Active");
+    assert_eq!(updated["LastUpdateStatusReasonCode"], "InvalidSubnet");
+    assert_eq!(world.invoke("g", json!({})).await.status, 200, "what was there before serves");
+    world.client.call("PUT", &path, json!({"VpcConfig": empty, "KMSKeyArn": ""})).await;
+    let repaired = world.settled("g").await;
+    assert_eq!(repaired["LastUpdateStatus"], "Successful");
+    assert_eq!(repaired.get("KMSKeyArn"), None);
+    for (input, text) in [
+        (json!({"VpcConfig": {"SubnetIds": ["subnet-1"]}}), "must coexist"),
+        (json!({"FileSystemConfigs": mount}), "Function must be configured to execute in a VPC"),
+    ] {
+        let (status, code, said) = world.client.call("PUT", &path, input).await.error();
+        assert_eq!((status, code.as_str()), (400, "InvalidParameterValueException"));
+        assert!(said.contains(text), "{said}");
+    }
+}

@@ -17,8 +17,8 @@ use chrono::Utc;
 use lamu_guest::{Exit, FromInit, InitOutcome, PROTOCOL, ShutdownReason, Start, ToInit};
 use lamu_link::{BootError, Timings};
 use lamu_model::{
-    InitPhase, InitializationType, OPEN_FILES_MAX, PROCESSES_MAX, ReportStatus, RuntimeVersion,
-    SYNC_RESPONSE_BYTES_MAX, SandboxId, VersionSpec,
+    Architecture, InitPhase, InitializationType, OPEN_FILES_MAX, PROCESSES_MAX, ReportStatus,
+    RuntimeVersion, SYNC_RESPONSE_BYTES_MAX, SandboxId, VersionSpec,
 };
 use lamu_sandbox::{DriverError, Machine, Mount, SandboxSpec, ShellClass};
 use tokio::time::{Instant, timeout};
@@ -74,6 +74,18 @@ fn publish(channel: &mut Channel, journal: &mut Journal) {
     }
 }
 
+/// Whether this host's processors run the code. Nothing is emulated.
+pub fn check_architecture(spec: &VersionSpec) -> Result<(), BootError> {
+    let host = match cfg!(target_arch = "aarch64") {
+        true => Architecture::Arm64,
+        false => Architecture::X86_64,
+    };
+    match spec.architecture == host {
+        true => Ok(()),
+        false => Err(BootError::ArchitectureMissing { wanted: spec.architecture, host }),
+    }
+}
+
 /// The packages of a version, unpacked, in the order code, layers.
 pub async fn unpack(
     context: &Context,
@@ -93,6 +105,7 @@ pub async fn make(
     spec: &Arc<VersionSpec>,
     initialization: InitializationType,
 ) -> Result<Made, BootError> {
+    check_architecture(spec)?;
     let began = Instant::now();
     let made = async {
         // A package on its way holds up nobody whose package is here.

@@ -218,6 +218,7 @@ mod tests {
                 system_level: LogLevel::Info,
             },
             tracing_active: false,
+            architecture: Default::default(),
         })
     }
 

@@ -2,8 +2,13 @@
 host can or cannot give, through boto3."""
 
 import datetime
+import platform
+import time
 
-from common import ACCOUNT, REGION, call, client, create, main, refused
+from botocore.exceptions import WaiterError
+
+from common import (ACCOUNT, PYTHON, REGION, ROLE, call, client, create, main, pack, refused,
+                    settle)
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"
@@ -105,6 +110,92 @@ def a_runtime_version_has_one_arn():
     log = call(api, "f", LogType="Tail")["Log"]
     starts = [line for line in log.splitlines() if line.startswith("INIT_START")]
     assert starts and starts[0].endswith("Runtime Version ARN: " + shown), (shown, log)
+
+
+def what_the_host_cannot_give_fails_with_its_reason():
+    api = client()
+    other = "x86_64" if platform.machine() == "aarch64" else "arm64"
+    code = {"ZipFile": pack({"app.py": ECHO})}
+    more = {"Runtime": PYTHON, "Handler": "app.handler", "Role": ROLE, "Code": code}
+    made = api.create_function(FunctionName="f", Architectures=[other], **more)
+    assert made["State"] == "Pending" and made["Architectures"] == [other], made
+    api.create_function(
+        FunctionName="g", VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}, **more)
+    for name, reason, text in [("f", "InvalidConfiguration", other), ("g", "InvalidSubnet", "subnet-1")]:
+        try:
+            settle(api, name)
+            raise AssertionError("it became active")
+        except WaiterError:
+            pass
+        failed = api.get_function_configuration(FunctionName=name)
+        assert failed["State"] == "Failed" and failed["StateReasonCode"] == reason, failed
+        assert text in failed["StateReason"], failed
+        with refused("ResourceConflictException", 409, "Failed"):
+            api.invoke(FunctionName=name)
+    native = "arm64" if other == "x86_64" else "x86_64"
+    create(api, "h", ECHO, Architectures=[native], KMSKeyArn="arn:aws:kms:us-east-1:000000000000:key/k",
+           VpcConfig={"SubnetIds": [], "SecurityGroupIds": []})
+    shown = api.get_function_configuration(FunctionName="h")
+    assert shown["KMSKeyArn"].endswith("key/k") and shown["Architectures"] == [native], shown
+    assert call(api, "h", 1)["Json"] == 1
+    api.update_function_code(FunctionName="h", ZipFile=code["ZipFile"], Architectures=[other])
+    try:
+        settle(api, "h")
+        raise AssertionError("the update succeeded")
+    except WaiterError:
+        pass
+    assert api.get_function_configuration(FunctionName="h")["LastUpdateStatusReasonCode"] == "InvalidConfiguration"
+    assert call(api, "h", 2)["Json"] == 2, "the code from before serves"
+
+
+def logs_go_to_the_group_and_levels_asked_for():
+    api, logs = client(), client("logs")
+    text = ("import logging\n"
+            "def handler(event, context):\n"
+            "    log = logging.getLogger()\n"
+            "    log.info('quiet')\n"
+            "    log.error('loud')\n")
+    create(api, "f", text, LoggingConfig={
+        "LogFormat": "JSON", "LogGroup": "/custom/group", "ApplicationLogLevel": "ERROR", "SystemLogLevel": "WARN"})
+    shown = api.get_function_configuration(FunctionName="f")["LoggingConfig"]
+    assert shown == {"LogFormat": "JSON", "LogGroup": "/custom/group",
+                     "ApplicationLogLevel": "ERROR", "SystemLogLevel": "WARN"}, shown
+    call(api, "f")
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            messages = [e["message"] for e in logs.filter_log_events(logGroupName="/custom/group")["events"]]
+        except logs.exceptions.ResourceNotFoundException:
+            messages = []
+        if any("loud" in message for message in messages):
+            break
+        assert time.monotonic() < deadline, messages
+        time.sleep(0.05)
+    assert not any("quiet" in message or "platform.start" in message for message in messages), messages
+    with refused("ResourceNotFoundException"):
+        logs.filter_log_events(logGroupName="/aws/lambda/f")
+    with refused("InvalidParameterValueException", 400, "LogFormat is set to JSON"):
+        api.update_function_configuration(
+            FunctionName="f", LoggingConfig={"LogFormat": "Text", "SystemLogLevel": "INFO"})
+    plain = api.update_function_configuration(FunctionName="f", LoggingConfig={"LogFormat": "Text"})
+    assert plain["LoggingConfig"] == {"LogFormat": "Text", "LogGroup": "/custom/group"}, plain
+
+
+def the_account_shows_what_is_used():
+    api = client()
+    empty = api.get_account_settings()
+    assert empty["AccountUsage"] == {"TotalCodeSize": 0, "FunctionCount": 0}, empty
+    assert empty["AccountLimit"]["CodeSizeUnzipped"] == 262144000, empty
+    assert empty["AccountLimit"]["CodeSizeZipped"] == 52428800, empty
+    size = create(api, "f", ECHO, Publish=True)["CodeSize"]
+    create(api, "g", ECHO)
+    api.put_function_concurrency(FunctionName="g", ReservedConcurrentExecutions=7)
+    used = api.get_account_settings()
+    assert used["AccountUsage"] == {"TotalCodeSize": 3 * size, "FunctionCount": 2}, (size, used)
+    limit = used["AccountLimit"]
+    assert limit["UnreservedConcurrentExecutions"] == limit["ConcurrentExecutions"] - 7, limit
+    api.delete_function(FunctionName="f")
+    assert api.get_account_settings()["AccountUsage"] == {"TotalCodeSize": size, "FunctionCount": 1}
 
 
 main(globals())
