@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lamu_model::mapping::SourceKind;
 use lamu_model::{AccountId, Region};
 
 use crate::admission::{Limits, RateRule};
@@ -41,6 +42,8 @@ pub struct FrontendConfig {
     /// How often each account may ask the control plane.
     pub caller_rate: CallerRate,
     pub s3: S3Config,
+    /// Sources that somebody polls; mappings of others are refused.
+    pub polled_sources: Vec<SourceKind>,
     /// For downloads; must exist.
     pub temp_dir: PathBuf,
     pub bounds: Bounds,
@@ -96,6 +99,7 @@ impl FrontendConfig {
             limits: Limits { rate: RateRule::Unlimited, ..Limits::default() },
             caller_rate: CallerRate::Unlimited,
             s3: S3Config::default(),
+            polled_sources: Vec::new(),
             temp_dir,
             bounds: Bounds::default(),
             access_log: None,
@@ -116,6 +120,7 @@ impl fmt::Debug for FrontendConfig {
             .field("limits", &self.limits)
             .field("caller_rate", &self.caller_rate)
             .field("s3", &self.s3)
+            .field("polled_sources", &self.polled_sources)
             .field("temp_dir", &self.temp_dir)
             .field("bounds", &self.bounds)
             .field("access_log", &self.access_log)

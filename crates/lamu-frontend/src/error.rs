@@ -7,6 +7,7 @@
 
 use lamu_api::{ApiError, ErrorCode};
 use lamu_link::{AcquireError, BootError, LogError, PlaceError};
+use lamu_model::mapping::{Mapping, Source, SourceKind};
 use lamu_store::{MetadataError, PackagesError};
 
 use crate::access::Denied;
@@ -22,6 +23,7 @@ const NOT_THE_FUNCTION: &str = "This operation is permitted on Lambda functions 
 const UNSIGNED: &str = "Lambda cannot deploy the function. The function or layer might be signed using a signature that the client is not configured to accept. Check the provided signature for unsigned.";
 /// Before which operation tells the latest.
 const REVISION: &str = "The Revision Id provided does not match the latest Revision Id.";
+const NO_RESOURCE: &str = "The resource you requested does not exist.";
 const REVISION_MISMATCH: &str = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
 
 /// An internal trouble is said to the caller in general words; what it was is
@@ -107,6 +109,16 @@ pub fn of_refusal(refusal: Refusal) -> ApiError {
                 "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
             ),
         ),
+        Refusal::NoMapping => ApiError::not_found(NO_RESOURCE),
+        Refusal::MappingExists(twin) => ApiError::conflict(of_twin(&twin)),
+        Refusal::MappingInUse { doing } => ApiError::new(
+            ErrorCode::ResourceInUse,
+            format!("Cannot {doing} the event source mapping because it is in use."),
+        ),
+        Refusal::NotPolled { kind } => ApiError::invalid(format!(
+            "Event source mappings of {} are a part of Lambda that lamu does not serve yet: nothing would poll the source.",
+            kind.title()
+        )),
         Refusal::Contended => ApiError::conflict(
             "The operation cannot be performed at this time. Other updates of the resource are in progress.",
         ),
@@ -178,6 +190,30 @@ fn of_blocked(arn: &str, why: &Blocked) -> String {
     }
 }
 
+/// Each family of sources words it its own way.
+fn of_twin(twin: &Mapping) -> String {
+    let (uuid, name) = (twin.uuid, &twin.function);
+    let update = format!("Please update or delete the existing mapping with UUID {uuid}");
+    let topics = twin.settings.topics.join(",");
+    match (&twin.source, twin.kind) {
+        (Source::Arn(arn), SourceKind::Sqs) => format!(
+            "An event source mapping with SQS arn (\" {arn} \") and function (\" {name} \") already exists. {update}"
+        ),
+        (Source::Arn(arn), SourceKind::Msk) => format!(
+            "An event source mapping with event source (\"{arn}\"), function (\"{}\"), topics (\"{topics}\") already exists. {update}",
+            twin.function_arn()
+        ),
+        (Source::Kafka(servers), _) => format!(
+            "An event source mapping with event source (\"{}\"), function (\"{}\"), topics (\"{topics}\") already exists. {update}",
+            servers.join(","),
+            twin.function_arn()
+        ),
+        (Source::Arn(arn), _) => format!(
+            "The event source arn (\" {arn} \") and function (\" {name} \") provided mapping already exists. {update}"
+        ),
+    }
+}
+
 fn of_metadata(error: &MetadataError) -> ApiError {
     log_chain(error);
     service()
@@ -218,9 +254,7 @@ pub fn of_acquire(error: &AcquireError) -> ApiError {
         .retry_after(whole_secs(*retry_after)),
         AcquireError::Boot(
             BootError::RuntimeMissing { .. } | BootError::ArchitectureMissing { .. },
-        ) => {
-            ApiError::new(ErrorCode::InvalidRuntime, with_sources(error))
-        }
+        ) => ApiError::new(ErrorCode::InvalidRuntime, with_sources(error)),
         AcquireError::Boot(
             BootError::PackageUnreadable { .. } | BootError::PackageMissing { .. },
         ) => ApiError::new(ErrorCode::InvalidZipFile, with_sources(error)),

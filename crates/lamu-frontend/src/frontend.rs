@@ -34,6 +34,7 @@ use crate::identity::Identities;
 use crate::invoke::Invoker;
 use crate::layer::store::LayerStore;
 use crate::listener::{self, Phase};
+use crate::mapping::Mappings;
 use crate::operations::Control;
 use crate::service::Service;
 use crate::signing::store::SigningStore;
@@ -102,7 +103,9 @@ impl Frontend {
         let (caught, mut catching_up) = watch::channel(Caught::default());
         watch_store(&metadata, &catalog, &caught, &mut tasks);
         let beside = Arc::new(Beside::new(&metadata));
-        let tables = beside.follow(&mut tasks);
+        let mut tables = beside.follow(&mut tasks);
+        let mappings = Arc::new(Mappings::new(metadata.clone(), config.polled_sources));
+        tables.push(mappings.table.follow(&mut tasks));
         let links = CodeLinks::open(&*metadata).await.map_err(StartError::Metadata)?;
         let caught_up = async {
             catching_up.wait_for(|caught| caught.all()).await?;
@@ -139,6 +142,7 @@ impl Frontend {
         };
         let access =
             Arc::new(Access { catalog: catalog.clone(), layers: layers.clone(), enforced });
+        tasks.spawn(mappings.clone().run());
         let service = Arc::new(Service {
             identities: Identities::new(config.keys, config.account, config.region),
             access: access.clone(),
@@ -152,6 +156,7 @@ impl Frontend {
                 beside,
                 provisioner,
                 manager: manager.clone(),
+                mappings,
                 intake: Intake::new(packages.clone(), config.s3, config.temp_dir),
                 links,
                 layers,

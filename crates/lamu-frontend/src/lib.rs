@@ -29,6 +29,7 @@ mod invoke;
 mod layer;
 mod listener;
 mod logs;
+mod mapping;
 mod operations;
 mod policy;
 mod rate;

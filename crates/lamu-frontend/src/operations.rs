@@ -12,6 +12,7 @@ mod functions;
 mod invoke_configs;
 mod layer_permissions;
 mod layers;
+mod mappings;
 mod permissions;
 mod provisioned;
 mod runtimes;
@@ -42,6 +43,7 @@ use crate::function::store::Store;
 use crate::function::sweep::Sweeper;
 use crate::layer::name::LayerVersionKey;
 use crate::layer::store::LayerStore;
+use crate::mapping::Mappings;
 use crate::signing::store::SigningStore;
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub struct Control {
     pub provisioner: Arc<Provisioner>,
     /// Asked for what stands by.
     pub manager: ManagerHandle,
+    pub mappings: Arc<Mappings>,
     pub intake: Intake,
     pub links: CodeLinks,
     pub layers: Arc<LayerStore>,

@@ -15,6 +15,7 @@ mod ids;
 mod initialization;
 mod limits;
 mod log_pattern;
+pub mod mapping;
 mod outcome;
 mod report;
 mod runtime;

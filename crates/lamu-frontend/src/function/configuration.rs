@@ -64,11 +64,8 @@ pub fn check_create(name: &FunctionName, request: &CreateFunctionRequest) -> Res
     refuse_if(request.accelerator_config.is_some(), "AcceleratorConfig")?;
     refuse_if(request.capacity_provider_config.is_some(), "CapacityProviderConfig")?;
     refuse_if(request.runtime_config.is_some(), "RuntimeConfig")?;
-    Unserved {
-        image: request.image_config.as_ref(),
-        snap_start: request.snap_start.as_ref(),
-    }
-    .refuse()?;
+    Unserved { image: request.image_config.as_ref(), snap_start: request.snap_start.as_ref() }
+        .refuse()?;
     check_tags(request.tags.iter().flatten().map(|(key, _)| key.as_str()), TAGS_MAX)?;
     memory(request.memory_size)?;
     timeout(request.timeout)?;
@@ -140,11 +137,8 @@ pub fn update(
     refuse_if(request.accelerator_config.is_some(), "AcceleratorConfig")?;
     refuse_if(request.capacity_provider_config.is_some(), "CapacityProviderConfig")?;
     refuse_if(request.runtime_config.is_some(), "RuntimeConfig")?;
-    Unserved {
-        image: request.image_config.as_ref(),
-        snap_start: request.snap_start.as_ref(),
-    }
-    .refuse()?;
+    Unserved { image: request.image_config.as_ref(), snap_start: request.snap_start.as_ref() }
+        .refuse()?;
     let mut updated = current.clone();
     updated.id = fresh.id;
     updated.revision_id = fresh.revision_id;

@@ -43,7 +43,17 @@ pub fn page<T>(
     after: Option<&str>,
     max: Option<i32>,
 ) -> Page<T> {
-    let max = items_max(max);
+    page_of(items, after, max, PAGE_MAX)
+}
+
+/// The same, with at most `page_max` items whatever is asked.
+pub fn page_of<T>(
+    items: impl Iterator<Item = (String, T)>,
+    after: Option<&str>,
+    max: Option<i32>,
+    page_max: usize,
+) -> Page<T> {
+    let max = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(page_max).clamp(1, page_max);
     let mut items = items.skip_while(|(key, _)| after.is_some_and(|after| key.as_str() <= after));
     let mut page = Page { items: Vec::new(), next: None };
     let mut last = String::new();

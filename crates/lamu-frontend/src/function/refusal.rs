@@ -2,6 +2,7 @@
 //! that name AWS things are `crate::error`'s.
 
 use lamu_api::ApiError;
+use lamu_model::mapping::{Mapping, SourceKind};
 use lamu_model::{AccountId, Arn, Region};
 use lamu_store::{MetadataError, PackagesError};
 
@@ -92,6 +93,17 @@ pub enum Refusal {
     /// The configuration that a function has or is to have.
     CodeSigningConfigMissing {
         arn: String,
+    },
+    /// There is no event source mapping of this id.
+    NoMapping,
+    /// The same source is mapped to the same function by this one already.
+    MappingExists(Box<Mapping>),
+    MappingInUse {
+        doing: &'static str,
+    },
+    /// A mapping of this kind of source would do nothing.
+    NotPolled {
+        kind: SourceKind,
     },
     /// More concurrent writers than attempts.
     Contended,

@@ -10,6 +10,7 @@ mod hostile;
 mod identity;
 mod invoke;
 mod layers;
+mod mappings;
 mod permissions;
 mod provisioned;
 mod restart;

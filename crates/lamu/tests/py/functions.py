@@ -303,7 +303,6 @@ def what_is_not_there_yet_says_so():
     for ask in [
         lambda: api.invoke(FunctionName="f", InvocationType="Event"),
         lambda: api.create_function_url_config(FunctionName="f", AuthType="NONE"),
-        lambda: api.list_event_source_mappings(),
         lambda: api.list_capacity_providers(),
     ]:
         try:
