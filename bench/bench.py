@@ -11,6 +11,7 @@ Not here: the load generator and the floor themselves (crates/lamu/benches/load)
 """
 
 import argparse
+import base64
 import json
 import os
 import shutil
@@ -157,13 +158,47 @@ def memory(rows, lamu):
         rows.add(f"idle environment, {part}", "MiB", None, mib, function="native raw client")
 
 
+def control(rows, lamu, args):
+    """The control plane over many functions: reads, pages, durable writes."""
+    count, connections = args.functions, 64
+    function = functions.python_own() or functions.native_raw(ROOT)
+    made = lamu.create_many("control-", count, function)
+    conditions = {"functions": count, "connections": 16, "errors": made["errors"]}
+    rows.add(f"create, {count:,} functions, rate", "/s", None, made["per_second"], **conditions)
+    functions_url = f"{lamu.endpoint}/2015-03-31/functions"
+    arn = "arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Acontrol-{n}"
+    marker = base64.urlsafe_b64encode(b"control-5").decode().rstrip("=")
+    for title, method, url, body, each in [
+        ("GetFunctionConfiguration", "GET", functions_url + "/control-{n}/configuration", "", count),
+        ("ListFunctions, first page of 50", "GET", f"{functions_url}?MaxItems=50", "", 1),
+        ("ListFunctions, a page from the middle", "GET", f"{functions_url}?MaxItems=50&Marker={marker}", "", 1),
+        ("TagResource, durable", "POST", f"{lamu.endpoint}/2017-03-31/tags/{arn}", '{"Tags":{"k":"{n}"}}', count),
+    ]:
+        runs = [load(url, connections, args.seconds, method=method, body=body, each=each)
+                for _ in range(args.rounds)]
+        errors = sum(run["errors"] for run in runs)
+        conditions = {"functions": count, "connections": connections, "errors": errors,
+                      "rounds": args.rounds, "seconds": args.seconds}
+        label, beside = f"{title}, of {count:,} functions", {"errors": str(errors)} if errors else {}
+        rows.add(f"{label}, rate", "/s", None, median(runs, "per_second"), beside, **conditions)
+        rows.add(f"{label}, p99", "ms", None, median(runs, "p99_ms"), **conditions)
+    lamu.list_all()
+    before = lamu.resident_mib()
+    for _ in range(3):
+        listed = lamu.list_all()
+    grown = lamu.resident_mib() - before
+    rows.add(f"listing {listed:,} functions in pages, memory gained by the third time", "MiB", None, grown,
+             resident=before)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turn")
+    parser.add_argument("--functions", type=int, default=10_000, help="functions of the control plane's rows")
     parser.add_argument("--colds", type=int, default=40, help="cold starts of each kind")
     parser.add_argument("--sandboxes", type=int, default=300, help="sandboxes made for each of their figures")
-    parser.add_argument("--only", default="warm,cold,memory,sandbox,peers", help="parts to run")
+    parser.add_argument("--only", default="warm,cold,memory,control,sandbox,peers", help="parts to run")
     parser.add_argument("--real-time", action="store_true",
                         help="run all of it in a real-time class, on a machine with neighbours (needs root)")
     parser.add_argument("--out", default=os.path.join(ROOT, "target", "bench.json"))
@@ -184,6 +219,8 @@ def main():
                 cold(rows, lamu, args)
             if "memory" in parts:
                 memory(rows, lamu)
+            if "control" in parts:
+                control(rows, lamu, args)
         if "sandbox" in parts:
             functions.sandbox_rows(ROOT, rows, args.sandboxes)
         if "peers" in parts:
