@@ -278,6 +278,19 @@ fn no_room() -> ApiError {
     ApiError::throttled(lamu_api::ThrottleReason::ConcurrentInvocationLimitExceeded, RATE_EXCEEDED)
 }
 
+/// The event of an invocation is no JSON; `text` says where.
+pub fn of_event(text: String) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequestContent, text)
+}
+
+/// The event of an invocation is larger than its kind takes.
+pub fn of_large_event(bytes_max: usize) -> ApiError {
+    ApiError::new(
+        ErrorCode::RequestTooLarge,
+        format!("Request must be smaller than {bytes_max} bytes for the InvokeFunction operation"),
+    )
+}
+
 /// The call has been through this function too often.
 pub fn of_recursion() -> ApiError {
     ApiError::new(

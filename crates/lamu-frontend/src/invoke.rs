@@ -23,7 +23,10 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use lamu_api::{ApiError, ErrorCode, InvokeHead, Operation};
 use lamu_link::{Call, Hold, InvokeError, ManagerHandle, Reply, Start, Timings};
-use lamu_model::{FunctionRef, Outcome, Qualifier, RequestId, Version, VersionSpec};
+use lamu_model::{
+    ASYNC_REQUEST_BYTES_MAX, FunctionRef, Outcome, Qualifier, RequestId, SYNC_REQUEST_BYTES_MAX,
+    Version, VersionSpec,
+};
 use uuid::Uuid;
 
 use crate::access::{Access, Asker, asked};
@@ -133,9 +136,14 @@ impl Invoker {
         if kind == Kind::DryRun {
             return Ok(answer(StatusCode::NO_CONTENT, version, &trace, Bytes::new()));
         }
-        let payload = payload.ok_or_else(|| operation.too_large())?;
-        let payload = event::check(payload)
-            .map_err(|text| ApiError::new(ErrorCode::InvalidRequestContent, text))?;
+        let bytes_max = match kind {
+            Kind::Event => ASYNC_REQUEST_BYTES_MAX,
+            Kind::RequestResponse | Kind::DryRun => SYNC_REQUEST_BYTES_MAX,
+        };
+        let payload = payload
+            .filter(|payload| payload.len() <= bytes_max)
+            .ok_or_else(|| error::of_large_event(bytes_max))?;
+        let payload = event::check(payload).map_err(error::of_event)?;
         let spec = found.runnable().map_err(|why| {
             error::of_refusal(Refusal::Blocked { arn: found.function.key.arn(), why })
         })?;

@@ -34,6 +34,7 @@ use crate::callers::Callers;
 use crate::code_link;
 use crate::config::RenderMetrics;
 use crate::error;
+use crate::event;
 use crate::function::refusal::Refusal;
 use crate::identity::{Identities, Identity};
 use crate::invoke::{Authority, Invocation, Invoker};
@@ -437,6 +438,10 @@ impl Service {
             Operation::AddLayerVersionPermission => run!(add_layer_version_permission),
             Operation::RemoveLayerVersionPermission => run!(remove_layer_version_permission),
             Operation::GetLayerVersionPolicy => run!(get_layer_version_policy),
+            Operation::InvokeAsync => {
+                event::check(request.payload).map_err(error::of_event)?;
+                Err(Operation::InvokeAsync.not_implemented())
+            }
             other => Err(other.not_implemented()),
         }
     }

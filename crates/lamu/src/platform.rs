@@ -26,6 +26,7 @@ use lamu_frontend::{
     S3Credentials,
 };
 use lamu_link::{ManagerHandle, WorkerHandle};
+use lamu_model::mapping::SourceKind;
 use lamu_model::{Epoch, Region, WorkerId};
 use lamu_sandbox::process::{ProcessDriver, ProcessDriverConfig};
 use lamu_store::{DirPackages, Metadata, Packages, SqliteMetadata};
@@ -34,6 +35,10 @@ use lamu_worker::{User, Worker, WorkerConfig};
 use tracing::{info, warn};
 
 use crate::settings::{RateLimits, Settings};
+
+/// The kinds of event sources that this program polls. A mapping of another
+/// kind is refused, since it would do nothing.
+const POLLED: &[SourceKind] = &[];
 
 /// A platform that serves.
 #[derive(Debug)]
@@ -167,6 +172,7 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
         caller_rate,
         block_public_policies: settings.block_public_policies,
         s3: S3Config { endpoint: settings.s3_endpoint.clone(), credentials: s3_credentials() },
+        polled_sources: POLLED.to_vec(),
         access_log: settings.access_log.clone(),
         render_metrics: Arc::new(move || {
             let (worker, manager) = (worker.clone(), manager.clone());

@@ -322,3 +322,30 @@ async fn calls_share_one_connection() {
     let answers = world.client.raw((one.repeat(2) + &last).as_bytes()).await;
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
 }
+
+#[tokio::test]
+async fn an_asynchronous_event_is_checked_and_then_said_not_to_be_served() {
+    let world = World::new().await;
+    world.function("f").await;
+    let path = format!("{FUNCTIONS}/f/invocations");
+    let old = "/2014-11-13/functions/f/invoke-async";
+    let event = [("x-amz-invocation-type", "Event")];
+    let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let too_large = |max: usize| {
+        format!("Request must be smaller than {max} bytes for the InvokeFunction operation")
+    };
+    for (path, headers, max) in [(path.as_str(), &event[..], 1_048_576), (old, &[][..], 262_144)] {
+        let (status, code, said) =
+            world.client.send("POST", path, headers, text(max + 1)).await.error();
+        assert_eq!((status, code.as_str()), (413, "RequestTooLargeException"), "{path}");
+        assert_eq!(said, too_large(max), "{path}");
+        let (status, code, _) = world.client.send("POST", path, headers, "{").await.error();
+        assert_eq!((status, code.as_str()), (400, "InvalidRequestContentException"), "{path}");
+        let (status, _, said) = world.client.send("POST", path, headers, text(max)).await.error();
+        assert_eq!(status, 501, "{path}: {said}");
+        assert!(said.contains("does not serve yet"), "{said}");
+    }
+    let beyond = world.client.send("POST", &path, &event, text(6_291_457)).await.error();
+    assert_eq!(beyond.2, too_large(1_048_576), "whatever is beyond");
+    assert_eq!(world.fleet.leases.load(std::sync::atomic::Ordering::SeqCst), 0, "nothing ran");
+}
