@@ -186,11 +186,28 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Table<T> {
 
     /// A document that cannot be read is left out and said loudly.
     fn apply(&self, document: &Document) {
+        if self.knows(&document.key, document.revision) {
+            return;
+        }
         match serde_json::from_slice(&document.value) {
             Ok(doc) => self.put(&document.key, Row { revision: document.revision, doc }),
             Err(error) => {
                 tracing::error!(key = document.key, %error, "a document cannot be read");
             }
+        }
+    }
+
+    /// Whether this or a newer state is here already; the watch has then
+    /// confirmed it. Most of what it shows is this process's own.
+    fn knows(&self, key: &str, revision: Revision) -> bool {
+        let mut rows = self.write();
+        let generation = rows.generation;
+        match rows.by_key.get_mut(key) {
+            Some(known) if known.row.revision >= revision => {
+                known.generation = generation;
+                true
+            }
+            _ => false,
         }
     }
 

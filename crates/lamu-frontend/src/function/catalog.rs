@@ -13,10 +13,12 @@
 //!
 //! Not here: the watching task (`watch`), writing (`store`).
 
-use std::collections::{BTreeMap, HashMap};
+mod lists;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use lamu_model::{AccountId, Digest, Qualifier, Region, Version, VersionId, VersionSpec};
+use lamu_model::{Digest, Qualifier, Version, VersionId, VersionSpec};
 use lamu_store::Revision;
 use tokio::sync::Notify;
 
@@ -85,6 +87,8 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 struct Inner {
     heads: HashMap<FunctionKey, Aged<HeadEntry>>,
+    /// The living functions in the order of their names, for lists.
+    names: BTreeSet<FunctionKey>,
     families: HashMap<Uid, Family>,
     /// Those of the heads that have provisioned concurrency.
     provisioned: HashMap<Uid, FunctionKey>,
@@ -228,20 +232,6 @@ impl Catalog {
         family.aliases.values().map(|aged| aged.entry.clone()).collect()
     }
 
-    /// Living functions in the order of their names.
-    pub fn functions(&self, account: &AccountId, region: &Region) -> Vec<Arc<HeadEntry>> {
-        let mut functions: Vec<Arc<HeadEntry>> = self
-            .read()
-            .heads
-            .values()
-            .filter(|aged| aged.entry.live().is_some())
-            .filter(|aged| aged.entry.key.account == *account && aged.entry.key.region == *region)
-            .map(|aged| aged.entry.clone())
-            .collect();
-        functions.sort_by(|a, b| a.key.name.cmp(&b.key.name));
-        functions
-    }
-
     /// What the function claims of its account.
     pub fn claims(&self, entry: &HeadEntry) -> Claims {
         self.read().claims(entry)
@@ -341,6 +331,10 @@ impl Catalog {
             }
         }
         let entry = Arc::new(entry);
+        match entry.live() {
+            Some(_) => inner.names.insert(entry.key.clone()),
+            None => inner.names.remove(&entry.key),
+        };
         let aged = Aged { entry: entry.clone(), generation };
         let before = inner.heads.insert(entry.key.clone(), aged);
         if let Some(before) = &before {
@@ -412,13 +406,17 @@ impl Catalog {
 
     /// The watch has delivered everything there was.
     pub fn caught(&self, kind: Kind) {
-        let mut inner = self.write();
+        let mut guard = self.write();
+        let inner = &mut *guard;
         let current = inner.generation(kind);
         match kind {
             Kind::Heads => {
-                let Inner { heads, provisioned, .. } = &mut *inner;
+                let Inner { heads, names, provisioned, .. } = &mut *inner;
                 heads.retain(|key, aged| {
                     let kept = aged.generation == current;
+                    if !kept {
+                        names.remove(key);
+                    }
                     if !kept && aged.entry.claims() {
                         provisioned.remove(&aged.entry.head.uid);
                         self.claim(key, &Claims::default());
@@ -443,7 +441,7 @@ impl Catalog {
             !document.starts_with(prefix) || *generation == current
         });
         let provisioned: Vec<Uid> = inner.provisioned.keys().copied().collect();
-        provisioned.into_iter().for_each(|uid| self.tell_provisioned(&inner, uid));
+        provisioned.into_iter().for_each(|uid| self.tell_provisioned(inner, uid));
     }
 
     /// Told while the lock is held, so that the last word is the newest.
@@ -519,7 +517,9 @@ impl Inner {
     fn remove(&mut self, document: &str, older: impl Fn(Revision) -> bool) -> Option<Kind> {
         if let Some(key) = FunctionKey::parse(document) {
             let known = self.heads.get(&key)?.entry.revision;
-            return older(known).then(|| self.heads.remove(&key)).map(|_| Kind::Heads);
+            older(known).then(|| self.heads.remove(&key))?;
+            self.names.remove(&key);
+            return Some(Kind::Heads);
         }
         let (uid, kind) = if let Some((uid, number)) = Uid::parse_version(document) {
             let family = self.families.get_mut(&uid)?;

@@ -81,6 +81,9 @@ async fn watch_once(
 /// Puts one document into the catalog.
 pub fn apply(catalog: &Catalog, kind: Kind, document: &Document) {
     let key = document.key.as_str();
+    if catalog.knows(key, document.revision) {
+        return;
+    }
     match kind {
         Kind::Heads => {
             if let (Some(key), Some(head)) = (FunctionKey::parse(key), read(document)) {

@@ -1,5 +1,6 @@
 //! Create, read, update, delete and list functions.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use lamu_api::shapes::{
@@ -151,8 +152,18 @@ impl Control {
         input: ListFunctionsRequest,
     ) -> Result<ListFunctionsResponse, Refusal> {
         let after = read_marker(input.marker.as_deref())?;
-        let functions = self.catalog.functions(&ask.caller.account, &ask.caller.region);
-        let page = if input.function_version.as_deref() == Some("ALL") {
+        let (account, region) = (&ask.caller.account, &ask.caller.region);
+        let all = input.function_version.as_deref() == Some("ALL");
+        // A page takes no more functions than it has items, and one more shows
+        // whether there is another; with ALL, the first may be used up.
+        let count = paging::PAGE_MAX + 2;
+        let from = match (after.as_deref(), all) {
+            (None, _) => Bound::Unbounded,
+            (Some(after), false) => Bound::Excluded(after),
+            (Some(after), true) => Bound::Included(after.split(' ').next().unwrap_or(after)),
+        };
+        let functions = self.catalog.functions_from(account, region, from, count);
+        let page = if all {
             let all = functions.iter().flat_map(|entry| self.every_version(entry));
             paging::page(all, after.as_deref(), input.max_items)
         } else {

@@ -1,4 +1,5 @@
-//! The load generator: N keep-alive connections on one thread.
+//! The load generator: N keep-alive connections on one thread, sending one
+//! request over and over, or many in turn.
 //!
 //! Closed loop: each connection sends its next request when its answer came.
 //! Open loop (`--rate`): requests fall due at fixed times whatever the answers
@@ -16,7 +17,8 @@ use crate::http;
 
 struct Options {
     address: SocketAddr,
-    request: Vec<u8>,
+    /// Sent in turn, over and over.
+    requests: Vec<Vec<u8>>,
     connections: usize,
     warmup: Duration,
     length: Duration,
@@ -34,6 +36,20 @@ struct Connection {
     unsent: Vec<u8>,
 }
 
+/// Which request is next, whatever connection it goes on.
+struct Turn<'a> {
+    requests: &'a [Vec<u8>],
+    next: usize,
+}
+
+impl<'a> Turn<'a> {
+    fn next(&mut self) -> &'a [u8] {
+        let request = &self.requests[self.next];
+        self.next = (self.next + 1) % self.requests.len();
+        request
+    }
+}
+
 pub fn run(args: &[String]) -> Result<(), Error> {
     let options = parse(args)?;
     let mut poll = Poll::new()?;
@@ -49,9 +65,10 @@ pub fn run(args: &[String]) -> Result<(), Error> {
     let mut latencies: Vec<u64> = Vec::new();
     let (mut errors, mut failures, mut answers) = (0u64, 0u64, 0u64);
     let mut events = Events::with_capacity(256);
+    let mut turn = Turn { requests: &options.requests, next: 0 };
     if options.rate.is_none() {
         for connection in &mut connections {
-            send(connection, &options.request, begin);
+            send(connection, turn.next(), begin);
         }
     }
     loop {
@@ -68,7 +85,7 @@ pub fn run(args: &[String]) -> Result<(), Error> {
             for connection in connections.iter_mut().filter(|connection| connection.since.is_none())
             {
                 let Some(since) = due.pop_front() else { break };
-                send(connection, &options.request, since);
+                send(connection, turn.next(), since);
             }
             wait = wait.min(next_due.saturating_duration_since(Instant::now()));
         }
@@ -115,7 +132,7 @@ pub fn run(args: &[String]) -> Result<(), Error> {
                     latencies.push((now - since).as_nanos() as u64);
                 }
                 if options.rate.is_none() {
-                    send(connection, &options.request, now);
+                    send(connection, turn.next(), now);
                 }
             }
             if closed {
@@ -125,7 +142,7 @@ pub fn run(args: &[String]) -> Result<(), Error> {
                 errors += u64::from(connection.since.is_some() && now >= counted_from);
                 *connection = connect(&poll, options.address, event.token().0)?;
                 if options.rate.is_none() {
-                    send(connection, &options.request, now);
+                    send(connection, turn.next(), now);
                 }
             }
         }
@@ -195,13 +212,20 @@ fn parse(args: &[String]) -> Result<Options, Error> {
         host.to_socket_addrs()?.next().ok_or_else(|| Error::other("the host has no address"))?;
     let body = value("--body").unwrap_or("{}");
     let extra = value("--header").map(|header| format!("{header}\r\n")).unwrap_or_default();
-    let request = format!(
-        "POST /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{extra}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let method = value("--method").unwrap_or("POST");
+    // `{n}` in path and body counts through this many requests.
+    let each = number("--each", 1.0)?.max(1.0) as usize;
+    let requests = (0..each).map(|n| {
+        let (path, body) = (path.replace("{n}", &n.to_string()), body.replace("{n}", &n.to_string()));
+        let head = format!(
+            "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{extra}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        (head + &body).into_bytes()
+    });
     Ok(Options {
         address,
-        request: request.into_bytes(),
+        requests: requests.collect(),
         connections: number("--connections", 1.0)? as usize,
         warmup: Duration::from_secs_f64(number("--warmup", 1.0)?),
         length: Duration::from_secs_f64(number("--seconds", 3.0)?),

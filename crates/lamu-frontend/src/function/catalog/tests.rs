@@ -1,7 +1,9 @@
 //! What the catalog keeps when its two sources disagree.
 
+use std::ops::Bound;
 use std::time::Instant;
 
+use lamu_model::AccountId;
 use uuid::Uuid;
 
 use super::*;
@@ -209,4 +211,63 @@ fn versions_of_a_deleted_function_are_orphans() {
     assert_eq!(catalog.orphans().0.len(), 1);
     assert!(catalog.function(&key("f")).is_none());
     assert!(catalog.find(&key("f"), None, 1.0).is_none());
+}
+
+#[test]
+fn lists_begin_anywhere_and_hold_the_living_in_order() {
+    let catalog = catalog();
+    let put = |name: &str, revision: u64, live: bool| {
+        let mut head = head(revision, 0).head;
+        if !live {
+            head.live = None;
+        }
+        catalog.put_head(HeadEntry::new(key(name), Revision(revision), head));
+    };
+    for (nth, name) in ["c", "a", "b-1", "b", "d"].into_iter().enumerate() {
+        put(name, nth as u64 + 1, true);
+    }
+    put("c", 10, false);
+    let elsewhere = FunctionKey { account: AccountId::new("111111111111"), ..key("a") };
+    catalog.put_head(HeadEntry::new(elsewhere, Revision(11), head(11, 0).head));
+    let names = |from: Bound<&str>, count: usize| -> Vec<String> {
+        let (account, region) = (key("a").account, key("a").region);
+        let found = catalog.functions_from(&account, &region, from, count);
+        found.iter().map(|entry| entry.key.name.to_string()).collect()
+    };
+    assert_eq!(names(Bound::Unbounded, 9), ["a", "b", "b-1", "d"]);
+    assert_eq!(names(Bound::Excluded("a"), 2), ["b", "b-1"]);
+    assert_eq!(names(Bound::Included("b-1"), 9), ["b-1", "d"]);
+    assert_eq!(names(Bound::Excluded("c"), 9), ["d"], "a marker of what is gone");
+
+    catalog.deleted(&key("b").document(), Revision(20));
+    put("c", 21, true);
+    assert_eq!(names(Bound::Unbounded, 9), ["a", "b-1", "c", "d"]);
+    for _ in 0..2 {
+        catalog.watching(Kind::Heads);
+    }
+    put("d", 5, true);
+    catalog.caught(Kind::Heads);
+    assert_eq!(names(Bound::Unbounded, 9), ["d"], "what the watch did not confirm");
+}
+
+#[test]
+fn what_a_watch_shows_again_is_confirmed_unread() {
+    let catalog = catalog();
+    catalog.put_head(head(3, 1));
+    catalog.put_version(version(4, 1));
+    catalog.put_alias(alias(5, 1));
+    let (head, version) = (key("f").document(), UID.version_document(1));
+    let alias = UID.alias_document("prod");
+    for kind in KINDS {
+        catalog.watching(kind);
+    }
+    for (document, known) in [(&head, 3), (&version, 4), (&alias, 5)] {
+        assert!(!catalog.knows(document, Revision(known + 1)), "{document}");
+        assert!(catalog.knows(document, Revision(known)), "{document}");
+    }
+    assert!(!catalog.knows(&UID.version_document(2), Revision(1)));
+    for kind in KINDS {
+        catalog.caught(kind);
+    }
+    assert!(catalog.find(&key("f"), Some(&qualifier("prod")), 1.0).is_some(), "all were confirmed");
 }
