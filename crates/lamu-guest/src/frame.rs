@@ -116,6 +116,15 @@ impl Writer<'_> {
             }
         }
     }
+    pub fn maybe_u64(&mut self, value: Option<u64>) {
+        match value {
+            None => self.u8(0),
+            Some(value) => {
+                self.u8(1);
+                self.u64(value);
+            }
+        }
+    }
     pub fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
         self.u32(items.len() as u32);
         for item in items {
@@ -165,6 +174,13 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0 => Ok(None),
             1 => self.text().map(Some),
+            _ => Err(Malformed("bad flag")),
+        }
+    }
+    pub fn maybe_u64(&mut self) -> Result<Option<u64>, Malformed> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => self.u64().map(Some),
             _ => Err(Malformed("bad flag")),
         }
     }

@@ -7,6 +7,9 @@
 //!   <-------- Log*, Extension*, InitDone
 //!   Invoke ----------------------------->
 //!   <----- Log*, Response | Failure | TooLarge   the caller may be answered
+//!   <---------- or StreamBegin, StreamChunk*     as far as the window reaches
+//!   Credit ----------------------------->
+//!   <-------- StreamChunk*, StreamEnd
 //!   <----------------------- RuntimeDone         /next, and extensions go on
 //!   <------------------------------ Done         the runtime asked for /next,
 //!                                                and extensions did
@@ -38,6 +41,6 @@ pub use extensions::{
 };
 pub use frame::{FRAME_BYTES_MAX, FrameBuffer, Malformed};
 pub use messages::{
-    Command, Entry, Exit, FromInit, InitOutcome, Invoke, InvokeRef, LogSource, PROTOCOL, Start,
-    ToInit, User,
+    Command, Entry, Exit, FromInit, InitOutcome, Invoke, InvokeRef, LogSource, PROTOCOL,
+    STREAM_CHUNK_BYTES_MAX, STREAM_WINDOW_BYTES, Start, StreamEnd, ToInit, User,
 };

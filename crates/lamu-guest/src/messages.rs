@@ -11,6 +11,11 @@ use crate::frame::{Malformed, Reader, Writer, write_frame};
 pub enum ToInit {
     Start(Start),
     Invoke(Invoke),
+    /// So many more bytes of the streamed response may be sent. Ignored when
+    /// the stream it was meant for is over.
+    Credit {
+        bytes: u32,
+    },
     /// End every process but init, keep `/tmp`, answer `ResetDone`. Where
     /// there are extensions, their Shutdown phase comes first.
     Reset(ShutdownReason),
@@ -79,6 +84,9 @@ pub struct Invoke {
     pub cognito_identity: Option<String>,
     pub tenant_id: Option<String>,
     pub content_type: Option<String>,
+    /// The caller takes a streamed response as it comes, up to so many bytes.
+    /// Otherwise init collects one and answers with `Response`.
+    pub stream_bytes_max: Option<u64>,
     pub body: Vec<u8>,
 }
 
@@ -116,6 +124,18 @@ pub enum FromInit {
     TooLarge {
         request_id: String,
     },
+    /// The runtime streams its response. Not more than
+    /// [`STREAM_WINDOW_BYTES`] and the credit since may follow as chunks.
+    StreamBegin {
+        request_id: String,
+        content_type: Option<String>,
+    },
+    /// Some of the stream that was begun; never empty, and at most
+    /// [`STREAM_CHUNK_BYTES_MAX`].
+    StreamChunk {
+        bytes: Vec<u8>,
+    },
+    StreamEnd(StreamEnd),
     /// The invocation is over: the runtime asked for the next one. Every log
     /// record written before is ahead of this in the stream.
     Done {
@@ -145,6 +165,19 @@ pub enum FromInit {
     ExtensionFailed(ExtensionFault),
 }
 
+/// How a streamed response ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    Complete,
+    /// The runtime reported an error half way, or left its stream unfinished.
+    Failed {
+        error_type: String,
+        body: Vec<u8>,
+    },
+    /// More came than `stream_bytes_max`; the runtime was told 413.
+    TooLarge,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InitOutcome {
     Ready,
@@ -172,7 +205,15 @@ pub enum LogSource {
 }
 
 /// The protocol that this crate speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
+
+/// Bytes of a stream on their way to a host that has not taken them yet: what
+/// one slow reader makes init, channel and worker hold together. Large enough
+/// that a fast reader never waits for credit.
+pub const STREAM_WINDOW_BYTES: usize = 256 << 10;
+
+/// Small beside the window, so that what fits it leaves at once.
+pub const STREAM_CHUNK_BYTES_MAX: usize = 64 << 10;
 
 impl ToInit {
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -185,6 +226,7 @@ impl ToInit {
                 api.write(w);
                 w.text(json);
             }),
+            ToInit::Credit { bytes } => write_frame(out, 5, |w| w.u32(*bytes)),
         }
     }
 
@@ -196,6 +238,7 @@ impl ToInit {
             3 => ToInit::Reset(ShutdownReason::read(&mut r)?),
             4 => ToInit::Shutdown(ShutdownReason::read(&mut r)?),
             16 => ToInit::Event { api: TelemetryApi::read(&mut r)?, json: r.text()? },
+            5 => ToInit::Credit { bytes: r.u32()? },
             _ => return Err(Malformed("unknown kind")),
         };
         r.end()?;
@@ -270,6 +313,7 @@ pub struct InvokeRef<'a> {
     pub cognito_identity: Option<&'a str>,
     pub tenant_id: Option<&'a str>,
     pub content_type: Option<&'a str>,
+    pub stream_bytes_max: Option<u64>,
     pub body: &'a [u8],
 }
 
@@ -285,6 +329,7 @@ impl InvokeRef<'_> {
             w.maybe_text(self.cognito_identity);
             w.maybe_text(self.tenant_id);
             w.maybe_text(self.content_type);
+            w.maybe_u64(self.stream_bytes_max);
             w.bytes(self.body);
         });
     }
@@ -301,6 +346,7 @@ impl Invoke {
             cognito_identity: self.cognito_identity.as_deref(),
             tenant_id: self.tenant_id.as_deref(),
             content_type: self.content_type.as_deref(),
+            stream_bytes_max: self.stream_bytes_max,
             body: &self.body,
         }
         .encode(out);
@@ -316,6 +362,7 @@ impl Invoke {
             cognito_identity: r.maybe_text()?,
             tenant_id: r.maybe_text()?,
             content_type: r.maybe_text()?,
+            stream_bytes_max: r.maybe_u64()?,
             body: r.bytes()?.to_vec(),
         })
     }
@@ -370,6 +417,23 @@ impl FromInit {
             }),
             FromInit::Exited(exit) => write_frame(out, 8, |w| exit.write(w)),
             FromInit::ResetDone => write_frame(out, 9, |_| {}),
+            FromInit::StreamBegin { request_id, content_type } => write_frame(out, 10, |w| {
+                w.text(request_id);
+                w.maybe_text(content_type.as_deref());
+            }),
+            FromInit::StreamChunk { bytes } => {
+                out.reserve(bytes.len() + 16);
+                write_frame(out, 11, |w| w.bytes(bytes))
+            }
+            FromInit::StreamEnd(end) => write_frame(out, 12, |w| match end {
+                StreamEnd::Complete => w.u8(0),
+                StreamEnd::Failed { error_type, body } => {
+                    w.u8(1);
+                    w.text(error_type);
+                    w.bytes(body);
+                }
+                StreamEnd::TooLarge => w.u8(2),
+            }),
             FromInit::Extension(status) => write_frame(out, 32, |w| status.write(w)),
             FromInit::Subscribed { api, name, types } => write_frame(out, 33, |w| {
                 api.write(w);
@@ -422,6 +486,14 @@ impl FromInit {
             7 => FromInit::Done { request_id: r.text()?, handler_ns: r.u64()? },
             8 => FromInit::Exited(Exit::read(&mut r)?),
             9 => FromInit::ResetDone,
+            10 => FromInit::StreamBegin { request_id: r.text()?, content_type: r.maybe_text()? },
+            11 => FromInit::StreamChunk { bytes: r.bytes()?.to_vec() },
+            12 => FromInit::StreamEnd(match r.u8()? {
+                0 => StreamEnd::Complete,
+                1 => StreamEnd::Failed { error_type: r.text()?, body: r.bytes()?.to_vec() },
+                2 => StreamEnd::TooLarge,
+                _ => return Err(Malformed("bad stream end")),
+            }),
             32 => FromInit::Extension(ExtensionStatus::read(&mut r)?),
             33 => FromInit::Subscribed {
                 api: TelemetryApi::read(&mut r)?,

@@ -354,6 +354,7 @@ mod tests {
             cognito_identity: None,
             tenant_id: Some(String::new()),
             content_type: None,
+            stream_bytes_max: None,
             body: b"{}".to_vec(),
         };
         let mut out = Vec::new();

@@ -34,6 +34,8 @@ pub struct Connection {
     sent: usize,
     /// The client will send no more.
     pub ended: bool,
+    /// Its stream waits for the host; nothing more is read of it meanwhile.
+    pub stalled: bool,
     /// Nothing more is served; it closes when the output is out and the
     /// client has closed.
     closing: bool,
@@ -56,6 +58,8 @@ pub struct Request {
     pub body: Body,
     /// Set when the request was already refused; its body is only skipped.
     pub refused: Option<Answer>,
+    /// A response that goes on as it comes (`stream`).
+    pub streams_on: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,7 @@ impl Connection {
             output: Vec::new(),
             sent: 0,
             ended: false,
+            stalled: false,
             closing: false,
             lingered: 0,
         }
@@ -96,7 +101,7 @@ impl Connection {
 
     pub fn wanted_interest(&self) -> u32 {
         let mut interest = 0;
-        if !self.ended && self.input.len() < INPUT_BYTES_MAX {
+        if !self.ended && !self.stalled && self.input.len() < INPUT_BYTES_MAX {
             interest |= sys::READ | sys::HANGUP;
         }
         if !self.output.is_empty() {

@@ -21,14 +21,22 @@
 //!               application/json); the body as the rest
 //! 3 error       u8 length, request id; u8 length, error type; error JSON
 //! 4 init error  u8 length, error type; error JSON
+//! 5 stream      u8 length, request id; u8 length, content type as in 2
+//! 6 piece       of the stream that was begun; 1 to 65536 bytes as the rest
+//! 7 stream end  u8 length, error type (empty: it is complete); error JSON
 //! ```
 //!
 //! The order of calls is that of the Runtime API (`state`). Whoever breaks it
 //! or the framing finds the socket closed.
 //!
+//! A stream may be sent ahead of who takes it: the socket is not read when
+//! there is no room, so a bootstrap waits until its write is through.
+//!
 //! Not here: the socket itself, the order of calls.
 
-use lamu_guest::Invoke;
+use lamu_guest::{Invoke, STREAM_CHUNK_BYTES_MAX};
+
+use crate::stream::Ending;
 
 /// A message of the bootstrap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +56,28 @@ pub enum Said {
         error_type: String,
         body: Vec<u8>,
     },
+    StreamBegin {
+        id: String,
+        content_type: Option<String>,
+    },
+    StreamPiece {
+        bytes: Vec<u8>,
+    },
+    StreamEnd(Ending),
     /// A response or error longer than allowed; its body was skipped.
     TooLarge {
         id: String,
     },
+}
+
+/// What the front of the input is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Not whole yet.
+    Nothing,
+    /// A piece of a stream that there is no room for.
+    Stalled,
+    Said(Said),
 }
 
 /// The bootstrap broke the protocol.
@@ -60,6 +86,8 @@ pub struct Broken;
 
 /// Ids, content types and the like: two texts of at most 255 bytes.
 const PREFIX_BYTES_MAX: usize = 1 + 2 * 256;
+
+const PIECE: u8 = 6;
 
 /// Cuts what the bootstrap sends into messages.
 #[derive(Debug, Default)]
@@ -86,30 +114,38 @@ impl Reader {
         self.input.extend_from_slice(bytes);
     }
 
-    /// The next whole message; `body_bytes_max` bounds what is kept.
-    pub fn next(&mut self, body_bytes_max: usize) -> Result<Option<Said>, Broken> {
+    /// The next whole message; `body_bytes_max` bounds what is kept, `room`
+    /// what is taken of a stream.
+    pub fn next(&mut self, body_bytes_max: usize, room: usize) -> Result<Heard, Broken> {
         let rest = &self.input[self.start..];
-        let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };
+        let Some(length) = rest.first_chunk::<4>() else { return Ok(Heard::Nothing) };
         let length = u32::from_le_bytes(*length) as usize;
         let rest = &rest[4..];
         if length == 0 {
             return Err(Broken);
         }
-        if length > body_bytes_max + PREFIX_BYTES_MAX {
+        if rest.first() == Some(&PIECE) {
+            match length - 1 {
+                0 => return Err(Broken),
+                piece if piece > STREAM_CHUNK_BYTES_MAX => return Err(Broken),
+                piece if piece > room => return Ok(Heard::Stalled),
+                _ => {}
+            }
+        } else if length > body_bytes_max + PREFIX_BYTES_MAX {
             return self.begin_skip(length);
         }
         if rest.len() < length {
-            return Ok(None);
+            return Ok(Heard::Nothing);
         }
         let said = parse(&rest[..length], body_bytes_max)?;
         self.start += 4 + length;
-        Ok(Some(said))
+        Ok(Heard::Said(said))
     }
 
-    fn begin_skip(&mut self, length: usize) -> Result<Option<Said>, Broken> {
+    fn begin_skip(&mut self, length: usize) -> Result<Heard, Broken> {
         let rest = &self.input[self.start + 4..];
         if rest.len() < PREFIX_BYTES_MAX {
-            return Ok(None);
+            return Ok(Heard::Nothing);
         }
         let mut fields = &rest[1..];
         let id = take_text(&mut fields)?;
@@ -119,7 +155,7 @@ impl Reader {
         let here = rest.len().min(length);
         self.skip = length - here;
         self.start += 4 + here;
-        Ok(Some(Said::TooLarge { id }))
+        Ok(Heard::Said(Said::TooLarge { id }))
     }
 }
 
@@ -140,6 +176,23 @@ fn parse(message: &[u8], body_bytes_max: usize) -> Result<Said, Broken> {
         4 => {
             let error_type = take_text(&mut rest)?;
             Said::InitError { error_type, body: rest.to_vec() }
+        }
+        5 => {
+            let id = take_text(&mut rest)?;
+            let content_type = Some(take_text(&mut rest)?).filter(|text| !text.is_empty());
+            if !rest.is_empty() {
+                return Err(Broken);
+            }
+            Said::StreamBegin { id, content_type }
+        }
+        PIECE => Said::StreamPiece { bytes: rest.to_vec() },
+        7 => {
+            let error_type = take_text(&mut rest)?;
+            Said::StreamEnd(match error_type.is_empty() {
+                true if rest.is_empty() => Ending::Complete,
+                true => return Err(Broken),
+                false => Ending::Failed { error_type, body: rest.to_vec() },
+            })
         }
         _ => return Err(Broken),
     };
@@ -201,7 +254,7 @@ mod tests {
         let mut all = Vec::new();
         for piece in wire.chunks(cut) {
             reader.extend(piece);
-            while let Some(said) = reader.next(max)? {
+            while let Heard::Said(said) = reader.next(max, usize::MAX)? {
                 all.push(said);
             }
         }
@@ -240,6 +293,26 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_is_taken_as_far_as_there_is_room() {
+        let mut reader = Reader::default();
+        reader.extend(&message(5, b"\x01a\x06text/x"));
+        reader.extend(&message(6, b"12345"));
+        reader.extend(&message(7, b"\x00"));
+        reader.extend(&message(7, b"\x01E{}"));
+        let begin = Said::StreamBegin { id: "a".into(), content_type: Some("text/x".into()) };
+        assert_eq!(reader.next(100, 0), Ok(Heard::Said(begin)));
+        for room in [0, 4] {
+            assert_eq!(reader.next(100, room), Ok(Heard::Stalled));
+        }
+        let piece = Said::StreamPiece { bytes: b"12345".to_vec() };
+        assert_eq!(reader.next(100, 5), Ok(Heard::Said(piece)));
+        assert_eq!(reader.next(100, 0), Ok(Heard::Said(Said::StreamEnd(Ending::Complete))));
+        let failed = Ending::Failed { error_type: "E".into(), body: b"{}".to_vec() };
+        assert_eq!(reader.next(100, 0), Ok(Heard::Said(Said::StreamEnd(failed))));
+        assert_eq!(reader.next(100, 0), Ok(Heard::Nothing));
+    }
+
+    #[test]
     fn what_breaks_the_framing_is_refused() {
         for wire in [
             vec![0, 0, 0, 0],
@@ -248,6 +321,10 @@ mod tests {
             message(2, b"\xffabc"),
             message(3, b"\x01a"),
             message(2, b"\x01\xff\x00"),
+            message(5, b"\x01a\x00x"),
+            message(6, b""),
+            message(6, &[0; STREAM_CHUNK_BYTES_MAX + 1]),
+            message(7, b"\x00x"),
         ] {
             assert_eq!(read(&wire, 100, 100), Err(Broken), "{wire:?}");
         }

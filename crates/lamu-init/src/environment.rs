@@ -25,6 +25,7 @@ use crate::lifecycle::{Ending, Launched, Then};
 use crate::output::{Last, Output, Pipe, Recorder};
 use crate::spawn::{self, SpawnError, Spawned};
 use crate::state::Phase;
+use crate::stream::Stream;
 use crate::sys::{self, Epoll, Wait};
 use crate::telemetry::Telemetry;
 
@@ -35,6 +36,10 @@ const RESPONSE_BYTES_MAX: usize = lamu_guest::FRAME_BYTES_MAX - (512 << 10);
 const SCRATCH_BYTES: usize = 64 << 10;
 
 const EVENTS_MAX: usize = 64;
+
+/// Reads that take all a bootstrap left behind in its socket: the kernel
+/// holds a few hundred KiB for it.
+const LAST_READS: usize = 8;
 
 pub(crate) mod token {
     pub const CHANNEL: u64 = 0;
@@ -91,6 +96,8 @@ pub struct Environment {
     pub(crate) last_id: Option<String>,
     pub(crate) handed_out: Instant,
     pub(crate) handler_ns: u64,
+    /// The response that is being sent piece by piece.
+    pub(crate) stream: Option<Stream>,
     pub(crate) turn: u64,
     pub(crate) scratch: Box<[u8]>,
 }
@@ -107,6 +114,10 @@ pub(crate) struct Direct {
     pub reader: direct::Reader,
     pub output: Vec<u8>,
     pub interest: u32,
+    /// Its stream waits for the host; nothing more is read of it meanwhile.
+    pub stalled: bool,
+    /// It was stalled, and what it sent before can be taken now.
+    pub resumed: bool,
 }
 
 /// Who made a call.
@@ -170,6 +181,7 @@ impl Environment {
             last_id: None,
             handed_out: Instant::now(),
             handler_ns: 0,
+            stream: None,
             turn: 0,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
         })
@@ -197,7 +209,8 @@ impl Environment {
             {
                 return Ok(end);
             }
-            if ready(token::DIRECT) {
+            let resumed = self.direct.as_mut().is_some_and(|d| std::mem::take(&mut d.resumed));
+            if resumed || ready(token::DIRECT) {
                 self.serve_direct()?;
             }
             for event in &events[..count] {
@@ -300,6 +313,7 @@ impl Environment {
                     self.start_runtime()?;
                 }
                 ToInit::Invoke(invoke) => self.begin_invoke(invoke)?,
+                ToInit::Credit { bytes } => self.grant(bytes),
                 ToInit::Reset(reason) => self.begin_ending(reason, Then::Reset),
                 ToInit::Shutdown(reason) => {
                     if self.extensions.is_empty() {
@@ -393,6 +407,8 @@ impl Environment {
                 reader: direct::Reader::default(),
                 output: Vec::new(),
                 interest: sys::READ,
+                stalled: false,
+                resumed: false,
             });
         }
         Ok(())
@@ -411,6 +427,7 @@ impl Environment {
         self.resumed.clear();
         self.process = None;
         self.last_id = None;
+        self.stream = None;
         self.phase = Phase::Absent;
         self.initializing = false;
         self.awaiting = false;
@@ -441,7 +458,9 @@ impl Environment {
 
     fn runtime_ended(&mut self, exit: Exit) -> io::Result<()> {
         // What it sent before its end counts.
-        self.serve_direct()?;
+        for _ in 0..LAST_READS {
+            self.serve_direct()?;
+        }
         for at in 0..self.connections.len() {
             self.serve_connection(at)?;
         }
@@ -458,6 +477,7 @@ impl Environment {
         self.direct = None;
         self.parked.clear();
         self.invoke = None;
+        self.stream = None;
         self.awaiting = false;
         self.phase = Phase::Absent;
         Ok(())
@@ -489,7 +509,8 @@ impl Environment {
             }
         }
         if let Some(direct) = &mut self.direct {
-            let wanted = if direct.output.is_empty() { sys::READ } else { sys::READ | sys::WRITE };
+            let read = if direct.stalled { 0 } else { sys::READ };
+            let wanted = if direct.output.is_empty() { read } else { read | sys::WRITE };
             if wanted != direct.interest {
                 self.epoll.modify(&direct.stream, token::DIRECT, wanted)?;
                 direct.interest = wanted;

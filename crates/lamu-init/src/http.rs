@@ -202,26 +202,32 @@ impl Body {
         }
     }
 
+    /// What came since it was last taken, for a body that is not kept whole.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
     pub fn complete(&self) -> bool {
         self.left == Left::Nothing
     }
 
     /// Takes what belongs to this body from the front of `input` and returns
-    /// how much that was.
-    pub fn feed(&mut self, input: &[u8]) -> Result<usize, BadRequest> {
+    /// how much that was. Of content no more than `room` is taken.
+    pub fn feed(&mut self, input: &[u8], mut room: usize) -> Result<usize, BadRequest> {
         let mut rest = input;
         while !rest.is_empty() {
             match self.left {
                 Left::Nothing => break,
+                Left::Bytes(_) | Left::Chunk(_) if room == 0 => break,
                 Left::Bytes(count) => {
-                    let taken = self.keep(count, &mut rest);
+                    let taken = self.keep(count, &mut rest, &mut room);
                     self.left = match count - taken {
                         0 => Left::Nothing,
                         left => Left::Bytes(left),
                     };
                 }
                 Left::Chunk(count) => {
-                    let taken = self.keep(count, &mut rest);
+                    let taken = self.keep(count, &mut rest, &mut room);
                     self.left = match count - taken {
                         0 => Left::ChunkEnd,
                         left => Left::Chunk(left),
@@ -236,8 +242,9 @@ impl Body {
         Ok(input.len() - rest.len())
     }
 
-    fn keep(&mut self, count: u64, rest: &mut &[u8]) -> u64 {
-        let count = count.min(rest.len() as u64) as usize;
+    fn keep(&mut self, count: u64, rest: &mut &[u8], room: &mut usize) -> u64 {
+        let count = count.min(rest.len() as u64).min(*room as u64) as usize;
+        *room -= count;
         let (bytes, after) = rest.split_at(count);
         *rest = after;
         if self.bytes.len() + count > self.bytes_max {
@@ -436,7 +443,7 @@ mod tests {
         let mut input = Vec::new();
         for piece in wire.chunks(cut) {
             input.extend_from_slice(piece);
-            let taken = body.feed(&input)?;
+            let taken = body.feed(&input, usize::MAX)?;
             input.drain(..taken);
         }
         Ok(body)
@@ -454,6 +461,18 @@ mod tests {
             assert_eq!(body.trailers.error_type.as_deref(), Some("Function.Bad"));
             assert_eq!(base64_decode(&body.trailers.error_body.unwrap()).unwrap(), b"{}");
         }
+    }
+
+    #[test]
+    fn content_is_taken_as_far_as_there_is_room_and_framing_always() {
+        let wire = b"5\r\nhello\r\n0\r\n\r\n";
+        let mut body = Body::new(Framing::Chunked, usize::MAX);
+        let mut taken = body.feed(wire, 2).unwrap();
+        assert_eq!((taken, body.take()), (5, b"he".to_vec()));
+        assert_eq!(body.feed(&wire[taken..], 0), Ok(0), "it stalls");
+        taken += body.feed(&wire[taken..], 3).unwrap();
+        assert_eq!((taken, body.take()), (wire.len(), b"llo".to_vec()));
+        assert!(body.complete(), "the end needs no room");
     }
 
     #[test]
@@ -475,7 +494,7 @@ mod tests {
     fn what_exceeds_the_bound_is_dropped_and_marked() {
         let mut body = Body::new(Framing::Length(100), 10);
         assert!(body.overflowed);
-        assert_eq!(body.feed(&[1; 200]), Ok(100));
+        assert_eq!(body.feed(&[1; 200], usize::MAX), Ok(100));
         assert!(body.complete() && body.bytes.is_empty());
         let body =
             chunked(format!("80\r\n{}\r\n0\r\n\r\n", "a".repeat(128)).as_bytes(), 7).unwrap();
@@ -502,7 +521,7 @@ mod tests {
             if let Ok(Some((head, length))) = parse_head(&case, &mut 0) {
                 let mut body = Body::new(head.framing, 16);
                 let rest = &case[length..];
-                assert!(body.feed(rest).is_err() || body.bytes.len() <= 16);
+                assert!(body.feed(rest, usize::MAX).is_err() || body.bytes.len() <= 16);
             }
         }
     }

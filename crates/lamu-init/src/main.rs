@@ -41,6 +41,7 @@ mod serve;
 mod sink;
 mod spawn;
 mod state;
+mod stream;
 mod subscription;
 mod sys;
 mod telemetry;

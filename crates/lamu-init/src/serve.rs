@@ -14,12 +14,13 @@ use lamu_guest::{FromInit, InitOutcome, TelemetryApi};
 
 use crate::api::{self, Answer, Call};
 use crate::connection::{Connection, Request, Stage, Status, retry};
-use crate::direct::{self, Said};
+use crate::direct::{self, Heard, Said};
 use crate::environment::{Caller, Direct, Environment, token};
 use crate::http::{self, BadRequest, Body};
 use crate::json;
 use crate::output::Last;
 use crate::state::{Phase, Refused, Report};
+use crate::stream::{Ending, TooLong};
 
 /// Connections to the Runtime API at once. A runtime needs one; the rest is
 /// room for clients that open one per call and forget to close it.
@@ -79,7 +80,8 @@ impl Environment {
         let Some(Some(connection)) = self.connections.get_mut(at) else { return Ok(()) };
         connection.active = self.turn;
         let mut status = connection.flush();
-        if status == Status::Open && !connection.ended {
+        // A stalled one has an event only when it broke, which reading tells.
+        if status == Status::Open && (!connection.ended || connection.stalled) {
             status = connection.read(&mut self.scratch);
         }
         while status == Status::Open {
@@ -94,7 +96,7 @@ impl Environment {
     /// Closes what is over, and asks for what comes next.
     fn after_serving(&mut self, at: usize, mut status: Status) -> io::Result<()> {
         let Some(Some(connection)) = self.connections.get_mut(at) else { return Ok(()) };
-        if status == Status::Open && connection.ended {
+        if status == Status::Open && connection.ended && !connection.stalled {
             if let Stage::Body(_) = connection.stage {
                 // The client may have closed only its sending side.
                 connection.keep_alive = false;
@@ -136,11 +138,15 @@ impl Environment {
             return;
         }
         match &request.call {
+            // What was streamed is with the caller already, so this was the
+            // response.
+            Call::Response { .. } if request.streams_on => {
+                // That it was too long besides changes nothing.
+                let _ = self.end_stream(Ending::truncated());
+            }
             Call::Response { id } if request.streaming() => {
-                // What was streamed is with the caller already, so this was
-                // the response.
-                let body = br#"{"errorMessage":"Response truncated","errorType":"Runtime.TruncatedResponse"}"#;
-                self.finish_error(id, "Runtime.TruncatedResponse", body.to_vec());
+                let Ending::Failed { error_type, body } = Ending::truncated() else { return };
+                self.finish_error(id, &error_type, body);
             }
             Call::Response { .. } | Call::Error { .. } => self.phase = self.phase.report_lost(),
             _ => {}
@@ -149,6 +155,8 @@ impl Environment {
 
     /// One step of one connection; `None` when it needs more input or time.
     fn serve_step(&mut self, at: usize) -> io::Result<Option<Status>> {
+        // Without a stream of its own, content has a bound of its own.
+        let room = self.stream_room(Caller::Connection(at)).unwrap_or(usize::MAX);
         let Some(Some(connection)) = self.connections.get_mut(at) else { return Ok(None) };
         if !connection.ready() {
             return Ok(None);
@@ -170,8 +178,10 @@ impl Environment {
                         body: Body::new(head.framing, body_bytes_max),
                         head,
                         refused: None,
+                        streams_on: false,
                     });
                     request.refused = self.begin(&request).err();
+                    self.stream_on(at, &mut request);
                     Ok(Some(self.begin_body(at, request)))
                 }
                 Err(BadRequest(status)) => Ok(Some(self.refuse_connection(at, status))),
@@ -181,8 +191,18 @@ impl Environment {
                     if connection.input.is_empty() {
                         return Ok(None);
                     }
-                    match request.body.feed(&connection.input) {
-                        Ok(count) => connection.consume(count),
+                    let fed = request.body.feed(&connection.input, room);
+                    let piece = request.streams_on.then(|| request.body.take());
+                    connection.stalled = fed == Ok(0);
+                    if connection.stalled {
+                        return Ok(None);
+                    }
+                    connection.consume(fed.unwrap_or(0));
+                    if let Some(piece) = piece {
+                        self.stream_piece(&piece);
+                    }
+                    match fed {
+                        Ok(_) => {}
                         Err(BadRequest(status)) => {
                             self.abandon(at);
                             return Ok(Some(self.refuse_connection(at, status)));
@@ -203,6 +223,17 @@ impl Environment {
                 }
             }
         }
+    }
+
+    /// Sends a streamed response on as it comes, where the caller takes that.
+    fn stream_on(&mut self, at: usize, request: &mut Request) {
+        let Call::Response { id } = &request.call else { return };
+        if request.refused.is_some() || !request.streaming() || !self.streams_on() {
+            return;
+        }
+        request.streams_on = true;
+        request.body = Body::new(request.head.framing, usize::MAX);
+        self.begin_stream(Caller::Connection(at), id.clone(), request.head.content_type.clone());
     }
 
     fn begin_body(&mut self, at: usize, request: Box<Request>) -> Status {
@@ -261,11 +292,13 @@ impl Environment {
 
     /// The request arrived whole: does what it asks and answers it.
     fn finish(&mut self, at: usize, request: Request) -> io::Result<Status> {
-        let Request { call, head, body, refused } = request;
+        let Request { call, head, body, refused, streams_on } = request;
         if let Some(answer) = refused {
             return Ok(self.answer(at, &answer));
         }
         let response_bytes_max = self.response_bytes_max() as u64;
+        let stream_bytes_max = self.invoke.as_ref().and_then(|invoke| invoke.stream_bytes_max);
+        let stream_bytes_max = stream_bytes_max.unwrap_or(response_bytes_max);
         let answer = match call {
             Call::Next => return Ok(self.finish_next(Caller::Connection(at))),
             Call::ExtensionNext => return Ok(self.extension_next(at, &head)),
@@ -278,13 +311,18 @@ impl Environment {
                 self.finish_too_large(id);
                 Answer::too_large(response_bytes_max)
             }
+            Call::Response { .. } if streams_on => {
+                match self.end_stream(Ending::of_trailers(&body.trailers)) {
+                    Ok(()) => Answer::accepted(),
+                    Err(TooLong) => Answer::too_large(stream_bytes_max),
+                }
+            }
             Call::Response { id } => {
-                if let Some(error_type) = &body.trailers.error_type {
-                    let error_body = body.trailers.error_body.as_deref().unwrap_or("");
-                    let error_body = http::base64_decode(error_body).unwrap_or_default();
-                    self.finish_error(&id, error_type, error_body);
-                } else {
-                    self.finish_response(id, head.content_type, body.bytes);
+                match Ending::of_trailers(&body.trailers) {
+                    Ending::Failed { error_type, body } => {
+                        self.finish_error(&id, &error_type, body);
+                    }
+                    Ending::Complete => self.finish_response(id, head.content_type, body.bytes),
                 }
                 Answer::accepted()
             }
@@ -419,23 +457,28 @@ impl Environment {
         }
     }
 
-    fn finish_response(&mut self, id: String, content_type: Option<String>, body: Vec<u8>) {
+    pub(crate) fn finish_response(
+        &mut self,
+        id: String,
+        content_type: Option<String>,
+        body: Vec<u8>,
+    ) {
         self.end_report();
         self.channel.push(&FromInit::Response { request_id: id, content_type, body });
     }
 
-    fn finish_error(&mut self, id: &str, error_type: &str, body: Vec<u8>) {
+    pub(crate) fn finish_error(&mut self, id: &str, error_type: &str, body: Vec<u8>) {
         self.end_report();
         let error_type = api::error_type(Some(error_type));
         self.channel.push(&FromInit::Failure { request_id: id.to_owned(), error_type, body });
     }
 
-    fn finish_too_large(&mut self, id: String) {
+    pub(crate) fn finish_too_large(&mut self, id: String) {
         self.end_report();
         self.channel.push(&FromInit::TooLarge { request_id: id });
     }
 
-    fn end_report(&mut self) {
+    pub(crate) fn end_report(&mut self) {
         self.handler_ns = self.handed_out.elapsed().as_nanos() as u64;
         self.phase = self.phase.reported();
         // The event is not needed again; it may be large.
@@ -452,10 +495,15 @@ impl Environment {
         let status = direct.receive(&mut self.scratch);
         loop {
             let max = self.response_bytes_max();
+            let room = self.stream_room(Caller::Direct).unwrap_or(usize::MAX);
             let Some(direct) = &mut self.direct else { return Ok(()) };
-            let status = match direct.reader.next(max) {
-                Ok(None) => break,
-                Ok(Some(said)) => self.hear(said),
+            let status = match direct.reader.next(max, room) {
+                Ok(Heard::Nothing) => break,
+                Ok(Heard::Stalled) => {
+                    direct.stalled = true;
+                    break;
+                }
+                Ok(Heard::Said(said)) => self.hear(said),
                 Err(direct::Broken) => Status::Gone,
             };
             if status == Status::Gone {
@@ -472,6 +520,11 @@ impl Environment {
     fn hear(&mut self, said: Said) -> Status {
         let begun = match &said {
             Said::Next => return self.finish_next(Caller::Direct),
+            Said::StreamPiece { .. } | Said::StreamEnd(_) => {
+                // Only a stream of its own has room.
+                self.stream_room(Caller::Direct).map(drop).ok_or(Refused::InvalidRequestId)
+            }
+            Said::StreamBegin { id, .. } => self.begin_report(Report::Response, Some(id)),
             Said::Response { id, .. } | Said::TooLarge { id } => {
                 self.begin_report(Report::Response, Some(id))
             }
@@ -487,6 +540,14 @@ impl Environment {
                 self.finish_response(id, content_type, body);
             }
             Said::TooLarge { id } => self.finish_too_large(id),
+            Said::StreamBegin { id, content_type } => {
+                self.begin_stream(Caller::Direct, id, content_type);
+            }
+            Said::StreamPiece { bytes } => self.stream_piece(&bytes),
+            Said::StreamEnd(ending) => {
+                // It is not told; the host is.
+                let _ = self.end_stream(ending);
+            }
             Said::Error { id, error_type, body } => self.finish_error(&id, &error_type, body),
             Said::InitError { error_type, body } => {
                 self.finish_init_error(Some(&error_type), body);

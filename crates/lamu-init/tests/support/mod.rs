@@ -253,6 +253,7 @@ pub fn invoke(request_id: &str, body: &[u8]) -> Invoke {
         cognito_identity: None,
         tenant_id: None,
         content_type: None,
+        stream_bytes_max: None,
         body: body.to_vec(),
     }
 }

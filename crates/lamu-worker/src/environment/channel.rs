@@ -134,6 +134,7 @@ mod tests {
             cognito_identity: None,
             tenant_id: None,
             content_type: None,
+            stream_bytes_max: None,
             body: vec![7; bytes],
         })
     }
