@@ -11,9 +11,17 @@ use bytes::Bytes;
 use lamu_model::{Arn, Epoch, LeaseId, Outcome, RequestId, SandboxId, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::stream::{Piece, Streamed};
+
 /// Something that must live until the invocation has ended (END, not the
 /// answer): the frontend's concurrency permit. Dropping it gives it back.
 pub type Hold = Box<dyn Any + Send>;
+
+/// Pieces of a stream on their way: two, so that the begin and the first chunk
+/// leave at once, and a place for the last, so that a slow caller never holds
+/// up an environment whose function has ended. The environment sends none
+/// larger than the window of its own channel.
+const PIECES_MAX: usize = 3;
 
 /// The way to one environment.
 #[derive(Clone, Debug)]
@@ -120,20 +128,32 @@ impl Lease {
     /// environment keeps lease and hold until the invocation has ended; the
     /// caller going away does not stop it.
     pub async fn invoke(self, call: Call, hold: Hold) -> Result<Reply, InvokeError> {
-        let sender = self.environment.work.clone();
-        let (reply, answer) = oneshot::channel();
-        let work = Work { call, lease: self, hold, reply };
-        match sender.try_send(work) {
-            Ok(()) => {}
-            Err(
-                mpsc::error::TrySendError::Full(work) | mpsc::error::TrySendError::Closed(work),
-            ) => {
-                return Err(InvokeError::NotStarted { hold: work.hold, call: Box::new(work.call) });
-            }
-        }
+        let answer = self.hand_over(call, hold, None)?;
         answer.await.unwrap_or(Err(InvokeError::Lost))
     }
+
+    /// The same for a caller that takes a streamed response piece by piece.
+    /// Returns when the function has begun its stream, or answered whole.
+    pub async fn invoke_streamed(self, call: Call, hold: Hold) -> Result<Streamed, InvokeError> {
+        let (sink, pieces) = mpsc::channel(PIECES_MAX);
+        let answer = self.hand_over(call, hold, Some(sink))?;
+        Streamed::begin(pieces, answer).await
+    }
+
+    fn hand_over(self, call: Call, hold: Hold, stream: Option<mpsc::Sender<Piece>>) -> Handed {
+        let sender = self.environment.work.clone();
+        let (reply, answer) = oneshot::channel();
+        let work = Work { call, lease: self, hold, reply, stream };
+        match sender.try_send(work) {
+            Ok(()) => Ok(answer),
+            Err(
+                mpsc::error::TrySendError::Full(work) | mpsc::error::TrySendError::Closed(work),
+            ) => Err(InvokeError::NotStarted { hold: work.hold, call: Box::new(work.call) }),
+        }
+    }
 }
+
+type Handed = Result<oneshot::Receiver<Result<Reply, InvokeError>>, InvokeError>;
 
 impl Drop for Lease {
     fn drop(&mut self) {
@@ -185,6 +205,8 @@ pub struct Work {
     pub lease: Lease,
     pub hold: Hold,
     pub reply: oneshot::Sender<Result<Reply, InvokeError>>,
+    /// The caller takes a streamed response this way, ahead of the reply.
+    pub stream: Option<mpsc::Sender<Piece>>,
 }
 
 impl fmt::Debug for Work {
@@ -193,6 +215,8 @@ impl fmt::Debug for Work {
     }
 }
 
+/// How an invocation ended. After a stream it says only that, and a response's
+/// body is empty.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub outcome: Outcome,

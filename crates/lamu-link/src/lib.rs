@@ -21,6 +21,7 @@ mod environment;
 mod logs;
 mod manager;
 mod placement;
+mod stream;
 mod worker;
 
 pub use environment::{
@@ -37,6 +38,7 @@ pub use manager::{
 pub use placement::{
     Capacity, Load, PlaceError, Placed, PlacementHandle, PlacementRequest, Reservation,
 };
+pub use stream::{Piece, ReplyStream, Streamed};
 pub use worker::{BootError, Booted, EnvironmentReport, WorkerHandle, WorkerRequest};
 
 /// Requests that may wait at one role. Bounded, so a slow role slows its

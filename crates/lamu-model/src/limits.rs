@@ -4,6 +4,8 @@
 pub const SYNC_REQUEST_BYTES_MAX: usize = 6_291_456;
 /// Largest buffered response: the request limit and 100 bytes.
 pub const SYNC_RESPONSE_BYTES_MAX: usize = 6_291_556;
+/// Largest streamed response.
+pub const STREAM_RESPONSE_BYTES_MAX: u64 = 209_715_200;
 /// Largest asynchronous request payload.
 pub const ASYNC_REQUEST_BYTES_MAX: usize = 1_048_576;
 /// CreateFunction's whole request.

@@ -93,10 +93,14 @@ impl Fault {
     }
 
     pub fn response_too_large() -> Fault {
+        Fault::response_larger_than(SYNC_RESPONSE_BYTES_MAX as u64)
+    }
+
+    pub fn response_larger_than(bytes_max: u64) -> Fault {
         Fault {
             kind: FaultKind::ResponseTooLarge,
             message: format!(
-                "Response payload size exceeded maximum allowed payload size ({SYNC_RESPONSE_BYTES_MAX} bytes)."
+                "Response payload size exceeded maximum allowed payload size ({bytes_max} bytes)."
             ),
         }
     }

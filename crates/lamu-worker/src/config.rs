@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lamu_guest::User;
-use lamu_model::{MEMORY_MIB_PER_VCPU, WorkerId};
+use lamu_model::{MEMORY_MIB_PER_VCPU, STREAM_RESPONSE_BYTES_MAX, WorkerId};
+
+pub use crate::environment::StreamRate;
 
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -35,6 +37,10 @@ pub struct WorkerConfig {
     pub endpoint_variables: Vec<(String, String)>,
     /// Interpreters by runtime identifier, instead of looking for them.
     pub runtimes: BTreeMap<String, PathBuf>,
+    /// Largest streamed response.
+    pub stream_bytes_max: u64,
+    /// How fast responses are streamed; `None` as fast as they are read.
+    pub stream_rate: Option<StreamRate>,
     /// Who functions run as inside; `None` is whoever init runs as.
     pub user: Option<User>,
 }
@@ -56,6 +62,8 @@ impl WorkerConfig {
             credentials: None,
             endpoint_variables: Vec::new(),
             runtimes: BTreeMap::new(),
+            stream_bytes_max: STREAM_RESPONSE_BYTES_MAX,
+            stream_rate: Some(StreamRate::LAMBDA),
             user: None,
         }
     }

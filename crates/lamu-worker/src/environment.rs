@@ -22,12 +22,14 @@
 //! machine is made (`boot`), which environments there are (`worker`).
 
 mod boot;
+mod bucket;
 mod caller;
 mod cell;
 mod channel;
 mod extensions;
 mod invocation;
 mod journal;
+mod outflow;
 mod telemetry;
 
 use std::future::poll_fn;
@@ -49,6 +51,8 @@ use tracing::{debug, info, warn};
 
 use crate::context::Context;
 
+pub use self::bucket::StreamRate;
+
 pub(crate) use self::boot::{chain, check_architecture, unpack};
 pub(crate) use self::cell::Cell;
 
@@ -58,6 +62,7 @@ use self::cell::{Presence, State};
 use self::channel::{Channel, ChannelError};
 use self::invocation::{After, Invocation, Runtime, Step};
 use self::journal::{Journal, millis, now_ms};
+use self::outflow::Outflow;
 
 /// For init to end every process and say so. Beyond it the sandbox goes.
 const RESET_SECS_MAX: u64 = 5;
@@ -286,7 +291,7 @@ impl Environment {
     }
 
     async fn run(&mut self, work: Work) -> Life {
-        let Work { call, lease, hold, reply } = work;
+        let Work { call, lease, hold, reply, stream } = work;
         if self.cell.begin(lease.epoch).is_err() {
             refuse(call, hold, reply);
             return Life::On;
@@ -305,8 +310,10 @@ impl Environment {
 
         let timeout = Duration::from_secs(u64::from(self.spec.timeout_secs));
         let began = now();
+        let stream_bytes_max = stream.as_ref().map(|_| self.context.config.stream_bytes_max);
         let mut invocation =
-            Invocation::new(call.request.clone(), self.made.runtime, timeout, began);
+            Invocation::new(call.request.clone(), self.made.runtime, timeout, began)
+                .streamed(stream_bytes_max);
         self.made.journal.begin(call.tail);
         if self.made.runtime == Runtime::Ready {
             self.made.journal.start(&call.request, &call.arn, call.trace_id.as_deref());
@@ -330,18 +337,21 @@ impl Environment {
             cognito_identity: call.cognito_identity.as_deref(),
             tenant_id: call.tenant_id.as_deref(),
             content_type: call.content_type.as_deref(),
+            stream_bytes_max,
             body: &call.payload,
         });
         // Init knows no subscribers before it runs Init again.
         self.made.publish();
         self.deadline.as_mut().reset(invocation.deadline().into());
 
-        let mut caller = Caller { reply: Some(reply), tail: call.tail };
+        let rate = self.context.config.stream_rate;
+        let stream = stream.map(|sink| Outflow::new(sink, rate));
+        let mut caller = Caller::new(reply, call.tail, stream);
         let (arn, trace) = (call.arn, call.trace_id);
         let trace = trace.as_deref();
         drop(call.payload);
         let after = loop {
-            let step = match self.hear(&mut invocation).await {
+            let step = match self.hear(&mut invocation, &mut caller).await {
                 Heard::Step(step) => step,
                 // Nobody is told: the caller learns that the reply is lost.
                 Heard::End => {
@@ -352,7 +362,9 @@ impl Environment {
             match step {
                 Step::Wait => {}
                 Step::Started => self.started(&invocation, &arn, trace),
+                Step::Begun => caller.begin_stream(&mut invocation, now()),
                 Step::Answered => {
+                    caller.end_stream();
                     if !call.tail {
                         caller.answer(&invocation, None);
                         if let Some(handle) = &self.kept {
@@ -403,16 +415,32 @@ impl Environment {
         life
     }
 
-    /// The next step of the invocation. Log records are kept on the way.
-    async fn hear(&mut self, invocation: &mut Invocation) -> Heard {
+    /// The next step of the invocation. Log records are kept on the way, and
+    /// a stream is passed on.
+    async fn hear(&mut self, invocation: &mut Invocation, caller: &mut Caller) -> Heard {
         let Environment { context, sandbox, made, deadline, orders, .. } = self;
         let mut ended = std::pin::pin!(ended(orders));
         poll_fn(|cx| {
-            while let Poll::Ready(message) = made.channel.poll_next(cx) {
+            loop {
+                match caller.poll_stream(cx, now) {
+                    0 => {}
+                    bytes => made.channel.send(&ToInit::Credit { bytes }),
+                }
+                let Poll::Ready(message) = made.channel.poll_next(cx) else { break };
                 match message {
                     Ok(FromInit::Log { time_ms, record, .. }) => {
                         made.journal.function(time_ms, &record);
                         continue;
+                    }
+                    Ok(FromInit::StreamChunk { bytes }) => {
+                        let taken = invocation.take_chunk(bytes.len()).and_then(|()| {
+                            let left = |_| invocation.distrust("init left the window");
+                            caller.push(bytes).map_err(left)
+                        });
+                        match taken {
+                            Ok(()) => continue,
+                            Err(step) => return Poll::Ready(Heard::Step(step)),
+                        }
                     }
                     Ok(message) => {
                         let message = if invocation.is_starting() {
@@ -479,6 +507,8 @@ impl Environment {
             }
             _ => 0,
         };
+        let produced_bytes = produced_bytes + invocation.streamed_bytes as usize;
+        let (latency, duration) = invocation.response();
         let began = began_ms as f64 + millis(invocation.before_event());
         let span = |name, after: Duration, took: Duration| Span {
             name,
@@ -488,8 +518,8 @@ impl Environment {
         let handler = invocation.handler;
         let overhead = took.saturating_sub(invocation.before_event() + handler);
         let spans = [
-            span("responseLatency", Duration::ZERO, handler),
-            span("responseDuration", handler, Duration::ZERO),
+            span("responseLatency", Duration::ZERO, latency),
+            span("responseDuration", latency, duration),
             span("runtimeOverhead", handler, overhead),
         ];
         self.made.journal.runtime_done(&RuntimeDone {
@@ -608,7 +638,7 @@ impl Environment {
     async fn end(mut self) {
         self.inbox.close();
         while let Some(work) = self.inbox.recv().await {
-            let Work { call, lease, hold, reply } = work;
+            let Work { call, lease, hold, reply, .. } = work;
             drop(lease);
             refuse(call, hold, reply);
         }

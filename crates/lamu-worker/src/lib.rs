@@ -28,7 +28,7 @@ mod testing;
 mod variables;
 mod worker;
 
-pub use config::{CpuShare, Credentials, WorkerConfig};
+pub use config::{CpuShare, Credentials, StreamRate, WorkerConfig};
 /// Who a function runs as inside; part of [`WorkerConfig`].
 pub use lamu_guest::User;
 pub use stats::{Counter, Gauge, WorkerStats};

@@ -267,7 +267,7 @@ async fn environment(
             // As a crash: no answer, the lease drops with the rest.
             break;
         }
-        let Work { call, lease, hold, reply } = work;
+        let Work { call, lease, hold, reply, .. } = work;
         handle.set_answered(true);
         let _ = reply.send(Ok(Reply {
             outcome: Outcome::Response { content_type: None, body: call.payload },

@@ -1,7 +1,8 @@
 //! Manager, environments and worker as the frontend sees them.
 //!
 //! The event says what the function does: `{"do":"fail"}`, `"exit"`, `"hang"`
-//! (until released), `"lose"`; anything else is echoed with what the function
+//! (until released), `"lose"`, `"stream"` (its `pieces`, then as `then` says);
+//! anything else is echoed with what the function
 //! would know about itself.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lamu_link::{
     AcquireError, BootError, EnvironmentHandle, InvokeError, Lease, ManagerHandle, ManagerRequest,
-    ProvisionFailure, ProvisionedRow, Reply, Start, Timings, Work, WorkerHandle, WorkerRequest,
+    Piece, ProvisionFailure, ProvisionedRow, Reply, Start, Timings, Work, WorkerHandle,
+    WorkerRequest,
 };
 use lamu_model::{Epoch, Fault, LeaseId, Outcome, SandboxId, VersionId, VersionSpec, WorkerId};
 use serde_json::{Value, json};
@@ -137,14 +139,30 @@ impl Fleet {
     }
 
     async fn environment(self: Arc<Self>, spec: Arc<VersionSpec>, mut inbox: mpsc::Receiver<Work>) {
-        let Some(Work { call, lease, hold, reply }) = inbox.recv().await else { return };
+        let Some(Work { call, lease, hold, reply, stream }) = inbox.recv().await else { return };
         let event: Value = serde_json::from_slice(&call.payload).unwrap();
-        let outcome = match event["do"].as_str() {
+        let does = event["do"].as_str();
+        if does == Some("stream") {
+            let sink = stream.expect("the caller takes streams");
+            let content_type = Some("text/x".to_owned());
+            sink.send(Piece::Begin { content_type }).await.unwrap();
+            for piece in event["pieces"].as_array().unwrap() {
+                let piece = Bytes::from(piece.as_str().unwrap().to_owned());
+                // Whoever is gone gets none.
+                let _ = sink.send(Piece::Chunk(piece)).await;
+            }
+            if event["then"] == "wait" {
+                sink.closed().await;
+            }
+        }
+        let does = event["then"].as_str().or(does);
+        let outcome = match does {
             Some("fail") => Outcome::FunctionError {
                 error_type: "ValueError".into(),
                 body: Bytes::from_static(b"{\"errorMessage\":\"boom\"}"),
             },
             Some("exit") => Outcome::Fault(Fault::exited(1)),
+            Some("stream") => Outcome::Response { content_type: None, body: Bytes::new() },
             Some("lose") => {
                 let _ = reply.send(Err(InvokeError::Lost));
                 return;

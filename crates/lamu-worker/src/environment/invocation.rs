@@ -3,6 +3,8 @@
 //! ```text
 //!             InitDone            Response, Failure, TooLarge       Done
 //!  Starting ------------> Running -----------------------> Answered ---> over
+//!      |                     |  StreamBegin         StreamEnd ^   |
+//!      |                     +-----------> Streaming ----------+   |
 //!      |                     |                                 |
 //!      +---------------------+--- deadline, exit, nonsense ----+-------> over
 //! ```
@@ -17,7 +19,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lamu_guest::{Exit, FromInit, InitOutcome, ShutdownReason};
+use lamu_guest::{Exit, FromInit, InitOutcome, ShutdownReason, StreamEnd};
 use lamu_model::{Fault, FaultKind, Outcome, ReportStatus, RequestId};
 
 use super::extensions::extension_fault;
@@ -41,6 +43,13 @@ pub struct Invocation {
     pub handler: Duration,
     /// When the runtime was through and extensions were not.
     pub runtime_done: Option<Instant>,
+    /// From handing out the event to the beginning of a streamed response.
+    latency: Option<Duration>,
+    /// Of a stream that began.
+    pub content_type: Option<String>,
+    /// What the caller takes as a stream; `None` takes only whole responses.
+    stream_bytes_max: Option<u64>,
+    pub streamed_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +57,10 @@ enum Progress {
     /// The runtime is being started first.
     Starting,
     Running {
+        since: Instant,
+    },
+    /// Its response has begun and goes on.
+    Streaming {
         since: Instant,
     },
     /// The outcome is known; only `/next` is awaited.
@@ -60,6 +73,8 @@ pub enum Step {
     Wait,
     /// The runtime was started again and has the event now.
     Started,
+    /// The caller can be told that a stream begins.
+    Begun,
     /// The caller can be answered.
     Answered,
     /// The runtime is through; extensions still work.
@@ -107,6 +122,10 @@ impl Invocation {
             rerun: None,
             handler: Duration::ZERO,
             runtime_done: None,
+            latency: None,
+            content_type: None,
+            stream_bytes_max: None,
+            streamed_bytes: 0,
         }
     }
 
@@ -135,6 +154,17 @@ impl Invocation {
             ReportStatus::Timeout => ShutdownReason::Timeout,
             _ => ShutdownReason::Failure,
         }
+    }
+
+    /// For a caller that takes a stream of up to so many bytes.
+    pub fn streamed(self, stream_bytes_max: Option<u64>) -> Invocation {
+        Invocation { stream_bytes_max, ..self }
+    }
+
+    /// How long the response took to begin, and then to end.
+    pub fn response(&self) -> (Duration, Duration) {
+        let latency = self.latency.unwrap_or(self.handler).min(self.handler);
+        (latency, self.handler - latency)
     }
 
     pub fn request(&self) -> &RequestId {
@@ -191,6 +221,15 @@ impl Invocation {
                     let fault = exit_fault(exit, out_of_memory);
                     self.fail(status_of(&fault), Outcome::Fault(fault))
                 }
+                FromInit::StreamBegin { request_id, content_type } => {
+                    if request_id != self.request.as_str() || self.stream_bytes_max.is_none() {
+                        return self.distrust("init streamed what nobody takes");
+                    }
+                    self.content_type = content_type;
+                    self.latency = Some(now.saturating_duration_since(since));
+                    self.progress = Progress::Streaming { since };
+                    Step::Begun
+                }
                 FromInit::ExtensionFailed(fault) => {
                     self.handler = now.saturating_duration_since(since);
                     let fault = extension_fault(fault);
@@ -198,6 +237,20 @@ impl Invocation {
                 }
                 _ => self.distrust("init said something out of turn"),
             },
+            (Progress::Streaming { since }, FromInit::StreamEnd(end)) => {
+                let (status, outcome) = self.stream_ended(end);
+                self.settle(since, now, status, outcome)
+            }
+            (Progress::Streaming { since }, FromInit::Exited(exit)) => {
+                self.handler = now.saturating_duration_since(since);
+                let fault = exit_fault(exit, out_of_memory);
+                self.fail(status_of(&fault), Outcome::Fault(fault))
+            }
+            (Progress::Streaming { since }, FromInit::ExtensionFailed(fault)) => {
+                self.handler = now.saturating_duration_since(since);
+                let fault = extension_fault(fault);
+                self.fail(status_of(&fault), Outcome::Fault(fault))
+            }
             (Progress::Starting, FromInit::Exited(exit)) => {
                 let fault = exit_fault(exit, out_of_memory);
                 self.rerun = Some((status_of(&fault), self.took(now)));
@@ -238,12 +291,23 @@ impl Invocation {
         }
     }
 
+    /// Some of a stream came; `Err` says what follows from one that must not.
+    pub fn take_chunk(&mut self, bytes: usize) -> Result<(), Step> {
+        self.streamed_bytes += bytes as u64;
+        match self.progress {
+            Progress::Streaming { .. } if Some(self.streamed_bytes) <= self.stream_bytes_max => {
+                Ok(())
+            }
+            _ => Err(self.distrust("init streamed out of turn")),
+        }
+    }
+
     /// The function's time is up.
     pub fn expire(&mut self) -> Step {
         if self.progress == Progress::Starting {
             self.rerun = Some((ReportStatus::Timeout, self.timeout));
         }
-        if let Progress::Running { since } = self.progress {
+        if let Progress::Running { since } | Progress::Streaming { since } = self.progress {
             self.handler = self.deadline().saturating_duration_since(since);
         }
         // A runtime that answered and then never asked for more is ended too.
@@ -276,11 +340,40 @@ impl Invocation {
         if request != self.request.as_str() {
             return self.distrust("init answered another invocation");
         }
+        self.settle(since, now, status, outcome)
+    }
+
+    fn settle(
+        &mut self,
+        since: Instant,
+        now: Instant,
+        status: ReportStatus,
+        outcome: Outcome,
+    ) -> Step {
         self.handler = now.saturating_duration_since(since);
         self.progress = Progress::Answered;
         self.status = status;
         self.outcome = Some(outcome);
         Step::Answered
+    }
+
+    fn stream_ended(&mut self, end: StreamEnd) -> (ReportStatus, Outcome) {
+        match end {
+            StreamEnd::Complete => {
+                let outcome = Outcome::Response { content_type: None, body: Bytes::new() };
+                (ReportStatus::Success, outcome)
+            }
+            StreamEnd::Failed { error_type, body } => {
+                self.reported = true;
+                let error_type = recorded(&error_type);
+                let status = ReportStatus::Error(error_type.clone());
+                (status, Outcome::FunctionError { error_type, body: Bytes::from(body) })
+            }
+            StreamEnd::TooLarge => {
+                let fault = Fault::response_larger_than(self.stream_bytes_max.unwrap_or(0));
+                (status_of(&fault), Outcome::Fault(fault))
+            }
+        }
     }
 
     fn fail(&mut self, status: ReportStatus, outcome: Outcome) -> Step {
@@ -538,6 +631,76 @@ mod tests {
         assert_eq!(i.hear(failure, now, false), Step::Wait);
         assert_eq!(i.hear(done("r-1"), now, false), Step::Over(After::Serve));
         assert_eq!(fault(&i).kind, FaultKind::ResponseTooLarge);
+    }
+
+    fn begin(id: &str) -> FromInit {
+        FromInit::StreamBegin { request_id: id.into(), content_type: Some("text/x".into()) }
+    }
+
+    fn streaming() -> (Invocation, Instant) {
+        let (i, now) = invocation(Runtime::Ready);
+        let mut i = i.streamed(Some(10));
+        assert_eq!(i.hear(begin("r-1"), now, false), Step::Begun);
+        assert_eq!(i.content_type.as_deref(), Some("text/x"));
+        (i, now)
+    }
+
+    #[test]
+    fn a_stream_answers_when_it_ends() {
+        let (mut i, now) = streaming();
+        assert_eq!(i.take_chunk(10), Ok(()));
+        let end = FromInit::StreamEnd(StreamEnd::Complete);
+        assert_eq!(i.hear(end, now + SECOND, false), Step::Answered);
+        assert_eq!((i.handler, i.streamed_bytes), (SECOND, 10));
+        assert_eq!(i.response(), (Duration::ZERO, SECOND), "it began at once");
+        assert_eq!(i.hear(done("r-1"), now + SECOND, false), Step::Over(After::Serve));
+        assert_eq!(i.status, ReportStatus::Success);
+    }
+
+    #[test]
+    fn a_stream_that_fails_has_an_outcome_all_the_same() {
+        let (mut i, now) = streaming();
+        let (error_type, body) = ("Function.Late".to_owned(), b"{}".to_vec());
+        let end = FromInit::StreamEnd(StreamEnd::Failed { error_type, body });
+        assert_eq!(i.hear(end, now, false), Step::Answered);
+        assert_eq!(i.status, ReportStatus::Error("Function.Late".into()));
+        assert!(i.reported && matches!(&i.outcome, Some(Outcome::FunctionError { .. })));
+
+        let (mut i, now) = streaming();
+        let end = FromInit::StreamEnd(StreamEnd::TooLarge);
+        assert_eq!(i.hear(end, now, false), Step::Answered);
+        assert!(fault(&i).message.ends_with("(10 bytes)."), "{}", fault(&i).message);
+
+        let (mut i, now) = streaming();
+        assert_eq!(i.hear(FromInit::Exited(Exit::Code(1)), now, false), Step::Over(After::Reset));
+        assert_eq!(fault(&i).kind, FaultKind::Exit);
+
+        let (mut i, _) = streaming();
+        assert_eq!(i.expire(), Step::Over(After::Reset));
+        assert_eq!(fault(&i).kind, FaultKind::Timeout);
+        assert_eq!(i.handler, 3 * SECOND);
+    }
+
+    #[test]
+    fn a_stream_out_of_turn_ends_the_sandbox() {
+        let destroyed = Step::Over(After::Destroy);
+        let (mut i, now) = invocation(Runtime::Ready);
+        assert_eq!(i.hear(begin("r-1"), now, false), destroyed, "nobody takes it");
+        let (i, now) = invocation(Runtime::Ready);
+        let mut i = i.streamed(Some(10));
+        assert_eq!(i.take_chunk(1), Err(destroyed), "none has begun");
+        let (i, _) = invocation(Runtime::Ready);
+        assert_eq!(i.streamed(Some(10)).hear(begin("r-0"), now, false), destroyed);
+        let (mut i, now) = streaming();
+        for message in [begin("r-1"), response("r-1"), done("r-1")] {
+            assert_eq!(i.hear(message, now, false), destroyed);
+        }
+        let (mut i, now) = streaming();
+        assert_eq!(i.take_chunk(11), Err(destroyed), "longer than init may let pass");
+        let (mut j, _) = streaming();
+        j.hear(FromInit::StreamEnd(StreamEnd::Complete), now, false);
+        assert_eq!(j.take_chunk(1), Err(destroyed));
+        assert!(matches!(j.outcome, Some(Outcome::Response { .. })), "the answer stays");
     }
 
     #[test]

@@ -42,6 +42,14 @@ impl Init {
         self.channel.write_all(&wire).await.unwrap();
     }
 
+    /// The same where the worker may hang up on it.
+    #[allow(dead_code, reason = "each test file uses a part")]
+    pub async fn say_whatever(&mut self, message: FromInit) {
+        let mut wire = Vec::new();
+        message.encode(&mut wire);
+        let _ = self.channel.write_all(&wire).await;
+    }
+
     /// `None` when the worker hung up.
     pub async fn hear(&mut self) -> Option<ToInit> {
         loop {
