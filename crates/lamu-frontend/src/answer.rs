@@ -1,4 +1,5 @@
-//! Bodies of answers: whole, or a package read piece by piece.
+//! Bodies of answers: whole, a package read piece by piece, or the events of
+//! a streamed response.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,6 +12,8 @@ use lamu_model::Digest;
 use lamu_store::{Packages, PackagesError};
 use tokio::sync::mpsc;
 
+use crate::stream::Events;
+
 /// Read of a package at a time.
 const PIECE_BYTES: u64 = 256 * 1024;
 
@@ -21,6 +24,7 @@ const AHEAD_MAX: usize = 2;
 pub enum Answer {
     Whole(Option<Bytes>),
     Package { pieces: mpsc::Receiver<Result<Bytes, PackagesError>>, left: u64 },
+    Events(Events),
 }
 
 impl Answer {
@@ -79,6 +83,9 @@ impl Body for Answer {
                 }
                 Some(Ok(_)) | None => Poll::Ready(Some(Err(Unfinished(None)))),
             },
+            Answer::Events(events) => {
+                Poll::Ready(ready!(events.poll_next(context)).map(|event| Ok(Frame::data(event))))
+            }
         }
     }
 
@@ -86,6 +93,7 @@ impl Body for Answer {
         match self {
             Answer::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Answer::Package { left, .. } => *left == 0,
+            Answer::Events(events) => events.ended(),
         }
     }
 
@@ -95,6 +103,7 @@ impl Body for Answer {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Answer::Package { left, .. } => SizeHint::with_exact(*left),
+            Answer::Events(_) => SizeHint::default(),
         }
     }
 }

@@ -8,6 +8,7 @@
 use lamu_api::{ApiError, ErrorCode};
 use lamu_link::{AcquireError, BootError, LogError, PlaceError};
 use lamu_model::mapping::{Mapping, Source, SourceKind};
+use lamu_model::{Outcome, RequestId};
 use lamu_store::{MetadataError, PackagesError};
 
 use crate::access::Denied;
@@ -302,6 +303,25 @@ pub fn of_recursion() -> ApiError {
 /// The environment ended while the function may have run.
 pub fn of_lost() -> ApiError {
     service()
+}
+
+/// How InvokeComplete names and tells what ended a streamed response: the
+/// platform's own error types and those a runtime may report as they are,
+/// anything else as Invoke's header has it.
+pub fn of_stream(outcome: &Outcome, request: &RequestId) -> Option<(String, String)> {
+    match outcome {
+        Outcome::Response { .. } => None,
+        Outcome::FunctionError { error_type, body } => {
+            let unknown = error_type.is_empty() || error_type.ends_with(".Unknown");
+            let code = if unknown { "Unhandled" } else { error_type };
+            Some((code.to_owned(), String::from_utf8_lossy(body).into_owned()))
+        }
+        Outcome::Fault(fault) => {
+            let details = fault.payload(request);
+            let code = fault.kind.error_type().to_owned();
+            Some((code, String::from_utf8_lossy(&details).into_owned()))
+        }
+    }
 }
 
 pub fn service() -> ApiError {

@@ -9,7 +9,7 @@
 //! environment's task, which keeps lease and permit until its end, so a caller
 //! that goes away stops nothing and leaks nothing.
 //!
-//! Not here: reading the request (`service`), who may run how much
+//! Not here: a streamed response's body (`stream`), reading the request (`service`), who may run how much
 //! (`admission`), environments (`lamu_fleet`, `lamu_worker`).
 
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use lamu_api::{ApiError, ErrorCode, InvokeHead, Operation};
-use lamu_link::{Call, Hold, InvokeError, ManagerHandle, Reply, Start, Timings};
+use lamu_link::{Call, Hold, InvokeError, Lease, ManagerHandle, Reply, Start, Streamed, Timings};
 use lamu_model::{
     ASYNC_REQUEST_BYTES_MAX, FunctionRef, Outcome, Qualifier, RequestId, SYNC_REQUEST_BYTES_MAX,
     Version, VersionSpec,
@@ -53,7 +53,7 @@ const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-ver
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const REMAPPED_LENGTH: HeaderName = HeaderName::from_static("x-amzn-remapped-content-length");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// What an invocation needs of this process.
@@ -107,8 +107,42 @@ enum Kind {
     DryRun,
 }
 
+/// A call that may run.
+pub(crate) struct Admitted {
+    pub spec: Arc<VersionSpec>,
+    pub call: Call,
+    /// The concurrency it counts for.
+    pub permit: Hold,
+    pub version: Version,
+    pub trace: Trace,
+    pub began: Instant,
+}
+
+pub(crate) enum Prepared {
+    /// Only asked whether it could run.
+    Dry(Response<Bytes>),
+    Run(Admitted),
+}
+
 impl Invoker {
     pub async fn invoke(&self, invocation: Invocation<'_>) -> Result<Response<Bytes>, ApiError> {
+        let request = invocation.request;
+        let admitted = match self.prepare(invocation)? {
+            Prepared::Dry(answer) => return Ok(answer),
+            Prepared::Run(admitted) => admitted,
+        };
+        let Admitted { spec, call, permit, version, trace, began } = admitted;
+        let (reply, start) = self.run(&spec, call, permit).await?;
+        let handler = reply.handler;
+        let mut response = answer_of(reply, request, version, &trace);
+        let total = began.elapsed();
+        self.count(start, total);
+        put(response.headers_mut(), SERVER_TIMING, timing(start, handler, total));
+        Ok(response)
+    }
+
+    /// Everything before the function runs, in the service's order.
+    pub(crate) fn prepare(&self, invocation: Invocation<'_>) -> Result<Prepared, ApiError> {
         let began = Instant::now();
         let Invocation {
             operation,
@@ -134,7 +168,8 @@ impl Invoker {
             Some(version) => Version::Number(version.doc.number),
         };
         if kind == Kind::DryRun {
-            return Ok(answer(StatusCode::NO_CONTENT, version, &trace, Bytes::new()));
+            let answer = answer(StatusCode::NO_CONTENT, version, &trace, Bytes::new());
+            return Ok(Prepared::Dry(answer));
         }
         let bytes_max = match kind {
             Kind::Event => ASYNC_REQUEST_BYTES_MAX,
@@ -171,17 +206,16 @@ impl Invoker {
             .admission
             .admit(&key.account, &key.region, &key.name, version, began)
             .map_err(|throttle| error::of_throttle(&throttle))?;
-        let (reply, start) = self.run(spec, call, Box::new(permit)).await?;
+        let (spec, permit) = (spec.clone(), Box::new(permit));
+        Ok(Prepared::Run(Admitted { spec, call, permit, version, trace, began }))
+    }
+
+    pub(crate) fn count(&self, start: Start, took: Duration) {
         let started = match start {
             Start::Warm => Started::Warm,
             Start::Cold(_) => Started::Cold,
         };
-        let handler = reply.handler;
-        let mut response = answer_of(reply, request, version, &trace);
-        let total = began.elapsed();
-        self.stats.invoked(started, total);
-        put(response.headers_mut(), SERVER_TIMING, timing(start, handler, total));
-        Ok(response)
+        self.stats.invoked(started, took);
     }
 
     /// What is to be invoked: in this region, allowed to the caller, named by
@@ -229,12 +263,35 @@ impl Invoker {
     }
 
     /// Has an environment run the call.
-    async fn run(
+    pub(crate) async fn run(
+        &self,
+        spec: &Arc<VersionSpec>,
+        call: Call,
+        hold: Hold,
+    ) -> Result<(Reply, Start), ApiError> {
+        self.run_by(spec, call, hold, Lease::invoke).await
+    }
+
+    /// The same for a caller that takes a streamed response as it comes.
+    pub(crate) async fn run_streamed(
+        &self,
+        spec: &Arc<VersionSpec>,
+        call: Call,
+        hold: Hold,
+    ) -> Result<(Streamed, Start), ApiError> {
+        self.run_by(spec, call, hold, Lease::invoke_streamed).await
+    }
+
+    async fn run_by<T, F>(
         &self,
         spec: &Arc<VersionSpec>,
         mut call: Call,
         mut hold: Hold,
-    ) -> Result<(Reply, Start), ApiError> {
+        invoke: impl Fn(Lease, Call, Hold) -> F,
+    ) -> Result<(T, Start), ApiError>
+    where
+        F: Future<Output = Result<T, InvokeError>>,
+    {
         let deadline = Instant::now() + self.acquire_max;
         for _ in 0..ATTEMPTS_MAX {
             let lease = self
@@ -243,7 +300,7 @@ impl Invoker {
                 .await
                 .map_err(|refused| error::of_acquire(&refused))?;
             let start = lease.start;
-            match lease.invoke(call, hold).await {
+            match invoke(lease, call, hold).await {
                 Ok(reply) => return Ok((reply, start)),
                 Err(InvokeError::NotStarted { hold: held, call: returned }) => {
                     hold = held;
@@ -333,7 +390,12 @@ fn answer_of(
 }
 
 /// What every answer of an invocation has.
-fn answer(status: StatusCode, version: Version, trace: &Trace, body: Bytes) -> Response<Bytes> {
+pub(crate) fn answer<B>(
+    status: StatusCode,
+    version: Version,
+    trace: &Trace,
+    body: B,
+) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -351,7 +413,17 @@ fn answer(status: StatusCode, version: Version, trace: &Trace, body: Bytes) -> R
 /// Milliseconds, in the standard's form. Making an environment is named only
 /// when this call waited for one.
 fn timing(start: Start, handler: Duration, total: Duration) -> String {
-    let ms = |took: Duration| took.as_secs_f64() * 1e3;
+    let mut text = timing_start(start);
+    let _ = write!(text, "handler;dur={:.3}, total;dur={:.3}", ms(handler), ms(total));
+    text
+}
+
+pub(crate) fn ms(took: Duration) -> f64 {
+    took.as_secs_f64() * 1e3
+}
+
+/// What the environment took to be there, to be followed by more.
+pub(crate) fn timing_start(start: Start) -> String {
     let mut text = String::with_capacity(96);
     if let Start::Cold(Timings { placed, sandbox, init }) = start {
         // Writing into a string cannot fail.
@@ -363,12 +435,11 @@ fn timing(start: Start, handler: Duration, total: Duration) -> String {
             ms(init)
         );
     }
-    let _ = write!(text, "handler;dur={:.3}, total;dur={:.3}", ms(handler), ms(total));
     text
 }
 
 /// A value that no header can hold is left out.
-fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
+pub(crate) fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }

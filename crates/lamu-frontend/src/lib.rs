@@ -22,6 +22,7 @@ mod code_link;
 mod config;
 mod error;
 mod event;
+mod eventstream;
 mod frontend;
 mod function;
 mod identity;
@@ -37,6 +38,7 @@ mod s3;
 mod service;
 mod signing;
 mod stats;
+mod stream;
 mod table;
 mod trace;
 

@@ -267,31 +267,33 @@ impl Service {
         };
         let operation = route.operation;
         let counted = Counted::Lambda(operation);
-        let copies = if operation == Operation::Invoke { 1 } else { UPLOAD_COPIES };
+        let invocation =
+            matches!(operation, Operation::Invoke | Operation::InvokeWithResponseStream);
+        let copies = if invocation { 1 } else { UPLOAD_COPIES };
         let received = body::read(body, operation.request_bytes_max(), &self.budget, copies).await;
-        let answered = match (operation, received) {
-            (_, Err(error @ (BodyError::Slow | BodyError::Broken))) => {
+        let answered = match received {
+            Err(error @ (BodyError::Slow | BodyError::Broken)) => {
                 return (counted, unread(error));
             }
             // Whether the function exists is said before how large its event
             // may be; but who asks must be known first.
-            (Operation::Invoke, Err(BodyError::TooLarge)) if !self.identities.verifies() => {
+            Err(BodyError::TooLarge) if invocation && !self.identities.verifies() => {
                 self.invoke(&route, &read, None).await
             }
-            (_, Err(BodyError::TooLarge)) => Err(operation.too_large()),
-            (Operation::Invoke, Ok(received)) => self.invoke(&route, &read, Some(received)).await,
-            (_, Ok(received)) => {
+            Err(BodyError::TooLarge) => Err(operation.too_large()),
+            Ok(received) if invocation => self.invoke(&route, &read, Some(received)).await,
+            Ok(received) => {
                 drop(route);
-                self.clone().control(read, received).await
+                self.clone().control(read, received).await.map(whole)
             }
         };
         let answer = answered.unwrap_or_else(|error| {
             if let Some(reason) = error.reason {
                 self.stats.throttled(reason);
             }
-            error.respond()
+            whole(error.respond())
         });
-        (counted, whole(answer))
+        (counted, answer)
     }
 
     /// `received` is `None` when it was too large.
@@ -300,7 +302,7 @@ impl Service {
         route: &Route<'_>,
         read: &Read,
         received: Option<Received>,
-    ) -> Result<Response<Bytes>, ApiError> {
+    ) -> Result<Response<Answer>, ApiError> {
         let now = Utc::now();
         let (payload, _share) = match received {
             Some(Received { bytes, share }) => (Some(bytes), share),
@@ -309,19 +311,24 @@ impl Service {
         let body = payload.as_ref().map_or(&b""[..], |payload| payload);
         let identity = self.identities.identify(&read.signed(), body, "lambda", now)?;
         let head = lamu_api::invoke_head(route, read.query(), &read.parts.headers)?;
-        self.invoker
-            .invoke(Invocation {
-                operation: route.operation,
-                request: &read.request,
-                seed: read.seed,
-                caller: &identity.caller(),
-                authority: Authority::Of(read.asker(&identity, now)),
-                head,
-                headers: &read.parts.headers,
-                payload,
-                now_secs: u64::try_from(now.timestamp()).unwrap_or(0),
-            })
-            .await
+        let caller = identity.caller();
+        let invocation = Invocation {
+            operation: route.operation,
+            request: &read.request,
+            seed: read.seed,
+            caller: &caller,
+            authority: Authority::Of(read.asker(&identity, now)),
+            head,
+            headers: &read.parts.headers,
+            payload,
+            now_secs: u64::try_from(now.timestamp()).unwrap_or(0),
+        };
+        match route.operation {
+            Operation::InvokeWithResponseStream => {
+                self.invoker.invoke_with_response_stream(invocation).await
+            }
+            _ => self.invoker.invoke(invocation).await.map(whole),
+        }
     }
 
     /// Runs to its end even if nobody waits for it any more.

@@ -472,6 +472,7 @@ async fn every_operation_is_routed_and_either_served_or_said_not_to_be() {
         Op::TagResource,
         Op::UntagResource,
         Op::Invoke,
+        Op::InvokeWithResponseStream,
         Op::PublishLayerVersion,
         Op::ListLayers,
         Op::ListLayerVersions,

@@ -16,4 +16,5 @@ mod provisioned;
 mod restart;
 mod s3;
 mod storm;
+mod streaming;
 mod world;
