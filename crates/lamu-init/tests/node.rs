@@ -5,7 +5,7 @@
 
 mod support;
 
-use lamu_guest::{Exit, FromInit, InitOutcome, Invoke, ToInit};
+use lamu_guest::{Exit, FromInit, InitOutcome, Invoke, StreamEnd, ToInit};
 use support::{Init, TempDir, invoke, start};
 
 /// Path and major version.
@@ -329,4 +329,108 @@ fn a_reset_ends_a_handler_that_takes_too_long() {
     init.invoke("r-2", b"1");
     init.expect_ready();
     assert_eq!(init.expect_response("r-2"), "\"done\"");
+}
+
+/// A stream for a host that takes it as it comes: its pieces together, and
+/// its end.
+fn streamed(init: &mut Init, id: &str, body: &[u8]) -> (String, Vec<u8>, StreamEnd) {
+    let stream_bytes_max = Some(1 << 30);
+    init.send(&ToInit::Invoke(Invoke { stream_bytes_max, ..invoke(id, body) }));
+    let content_type = match init.expect() {
+        FromInit::StreamBegin { request_id, content_type } => {
+            assert_eq!(request_id, id);
+            content_type.expect("a content type")
+        }
+        message => panic!("expected a stream, got {message:?}; logs {:?}", init.logs),
+    };
+    let mut all = Vec::new();
+    loop {
+        match init.expect() {
+            FromInit::StreamChunk { bytes } => {
+                init.send(&ToInit::Credit { bytes: bytes.len() as u32 });
+                all.extend(bytes);
+            }
+            FromInit::StreamEnd(end) => return (content_type, all, end),
+            message => panic!("{message:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_streamed_response_leaves_in_pieces() {
+    let code = "const later = () => new Promise((r) => setTimeout(r, 5));\n\
+                exports.h = awslambda.streamifyResponse(async (event, stream) => {\n\
+                  if (event.http) stream = awslambda.HttpResponseStream.from(stream, { statusCode: 201 });\n\
+                  for (const piece of event.pieces || []) { stream.write(piece); await later(); }\n\
+                  if (event.bytes) await require('stream/promises').pipeline([Buffer.alloc(event.bytes, 'x')], stream, { end: false });\n\
+                  if (event.goesOn) setInterval(() => stream.write('more'), 1).unref();\n\
+                  if (event.throws) throw new TypeError('half way');\n\
+                  if (event.destroys) { stream.destroy(); return; }\n\
+                  if (event.dies) { setTimeout(() => { throw new RangeError('uncaught'); }, 1); await new Promise(() => {}); }\n\
+                  stream.end();\n\
+                });\n\
+                exports.sync = awslambda.streamifyResponse((event, stream) => { stream.end('x'); });";
+    let files = TempDir::new(&[("app.js", code)]);
+    let Some(mut init) = ready(&files, "app.h") else { return };
+    let octets = "application/octet-stream";
+    let http = "application/vnd.awslambda.http-integration-response";
+    let table: [(&str, &str, &[u8]); 4] = [
+        (r#"{"pieces":["a","b"]}"#, octets, b"ab"),
+        (r#"{"http":1,"pieces":["a"]}"#, http, b"{\"statusCode\":201}\0\0\0\0\0\0\0\0a"),
+        (r#"{"http":1}"#, http, b"{\"statusCode\":201}\0\0\0\0\0\0\0\0"),
+        ("{}", octets, b""),
+    ];
+    for (event, content_type, bytes) in table {
+        let expected = (content_type.to_owned(), bytes.to_vec(), StreamEnd::Complete);
+        assert_eq!(streamed(&mut init, "r-1", event.as_bytes()), expected, "{event}");
+        init.expect_done("r-1");
+    }
+    // More than the window, in one write.
+    let (_, all, end) = streamed(&mut init, "r-2", br#"{"bytes":3000000}"#);
+    assert!(all.len() == 3_000_000 && all.iter().all(|byte| *byte == b'x'), "{}", all.len());
+    assert_eq!(end, StreamEnd::Complete);
+    init.expect_done("r-2");
+
+    for (event, text) in [
+        (r#"{"pieces":["a"],"goesOn":1,"throws":1}"#, "half way"),
+        (r#"{"pieces":["a"],"destroys":1}"#, "destroyed"),
+    ] {
+        let (_, all, end) = streamed(&mut init, "r-3", event.as_bytes());
+        assert_eq!(all, b"a");
+        let StreamEnd::Failed { body, .. } = end else { panic!("{end:?}") };
+        assert!(String::from_utf8_lossy(&body).contains(text), "{event}");
+        init.expect_done("r-3");
+        // Whatever it still writes goes nowhere.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // What was written before is ahead of the last word of a dying process.
+    let (_, all, end) = streamed(&mut init, "r-4", br#"{"bytes":1000000,"dies":1}"#);
+    assert_eq!(all.len(), 1_000_000);
+    let StreamEnd::Failed { body, .. } = end else { panic!("{end:?}") };
+    assert!(String::from_utf8_lossy(&body).contains("uncaught"));
+    assert_eq!(init.expect(), FromInit::Exited(Exit::Code(129)));
+
+    let Some(mut init) = ready(&files, "app.sync") else { return };
+    let (_, _, end) = streamed(&mut init, "r-1", b"{}");
+    assert!(matches!(end, StreamEnd::Failed { .. }), "a handler that is not async");
+}
+
+#[test]
+fn a_handler_hears_that_its_reader_is_slow() {
+    let code = "exports.h = awslambda.streamifyResponse(async (event, stream) => {\n\
+                  let waits = 0;\n\
+                  for (let at = 0; at < 64; at++) {\n\
+                    if (!stream.write(Buffer.alloc(65536, at))) { waits++; await new Promise((r) => stream.once('drain', r)); }\n\
+                  }\n\
+                  console.log('waits', waits);\n\
+                  stream.end();\n\
+                });";
+    let files = TempDir::new(&[("app.js", code)]);
+    let Some(mut init) = ready(&files, "app.h") else { return };
+    let (_, all, end) = streamed(&mut init, "r-1", b"{}");
+    assert_eq!(end, StreamEnd::Complete);
+    let expected: Vec<u8> = (0..64u8).flat_map(|at| vec![at; 65_536]).collect();
+    assert!(all == expected, "in order");
+    init.expect_done("r-1");
+    assert!(init.logs.iter().any(|line| line.ends_with("INFO\twaits 64")), "{:?}", init.logs);
 }

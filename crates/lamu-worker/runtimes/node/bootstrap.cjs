@@ -8,8 +8,8 @@
 // While a handler runs, the socket does not keep the event loop alive: a loop
 // that runs empty is how Lambda notices that a callback handler is done.
 //
-// Not here: sending a streamed response as it grows; it is collected and sent
-// whole.
+// A streamed response goes the same way in pieces. Not here: collecting it for
+// a caller that takes no stream (init does).
 'use strict';
 
 const fs = require('fs');
@@ -28,8 +28,9 @@ const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 
 let socketFd = -1;
 let requestId; // of the invocation under way
-let phase = 'init'; // init, invoke, idle
+let phase = 'init'; // init, invoke, idle; dead: ends when its last word is out
 let onEmptyLoop = null;
+let failStream = null; // while a stream has begun and not ended
 
 // ---- log records
 
@@ -166,6 +167,7 @@ function logError(title, error) {
 }
 
 function die(title, error, exitCode) {
+  if (phase === 'dead') return; // as soon as the first error is out
   try {
     logError(title, error);
     const shape = describe(error);
@@ -173,11 +175,13 @@ function die(title, error, exitCode) {
     if (phase === 'init') {
       writeAll(socketFd, say(4, [shape.errorType], body));
     } else if (phase === 'invoke') {
+      if (failStream !== null) return failStream(shape.errorType, body, exitCode);
       writeAll(socketFd, say(3, [requestId, shape.errorType], body));
     }
-  } finally {
-    process.exit(exitCode);
+  } catch {
+    // Init is gone; so are we.
   }
+  process.exit(exitCode);
 }
 
 // ---- the handler
@@ -268,36 +272,79 @@ function wrap(type, error) {
   return wrapped;
 }
 
-// ---- streamed responses, collected
+// ---- streamed responses
 
-function collectingStream() {
+// Larger writes go to init in pieces of this size (`direct.rs`).
+const PIECE_BYTES = 65536;
+const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
+
+function invalidStreaming(name, message) {
+  return Object.assign(new Error(message), { name });
+}
+
+/**
+ * What a streaming handler writes to. A write is done when the kernel took
+ * it, and init reads no further than the caller does: so a slow caller makes
+ * `write` return false, and 'drain' follows.
+ */
+function responseStream(socket, id, highWaterMark) {
   const { Writable } = require('stream');
+  let contentType = 'application/octet-stream';
+  const begin = () => {
+    stream.begun = true;
+    socket.write(say(5, [id, contentType], NOTHING));
+    if (typeof stream._onBeforeFirstWrite === 'function') {
+      stream._onBeforeFirstWrite((bytes) => send(Buffer.from(bytes)));
+    }
+  };
+  const send = (bytes) => {
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + PIECE_BYTES);
+      const head = Buffer.allocUnsafe(5);
+      head.writeUInt32LE(1 + piece.length, 0);
+      head[4] = 6;
+      socket.write(head);
+      socket.write(piece);
+    }
+  };
+  // One call of the kernel for all of it, and `done` when that is through.
+  const together = (write, done) => {
+    if (stream.over) return done();
+    socket.cork();
+    if (!stream.begun) begin();
+    write();
+    socket.write(NOTHING, done);
+    socket.uncork();
+  };
   const stream = new Writable({
+    highWaterMark,
     write(chunk, encoding, done) {
-      if (stream.beforeFirstWrite) {
-        stream.chunks.push(stream.beforeFirstWrite());
-        stream.beforeFirstWrite = null;
-      }
-      stream.chunks.push(Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk, encoding));
-      done();
+      const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk, encoding);
+      together(() => send(bytes), done);
     },
     final(done) {
-      if (stream.beforeFirstWrite) stream.chunks.push(stream.beforeFirstWrite());
-      done();
+      together(() => {}, done);
     },
   });
-  stream.chunks = [];
-  stream.contentType = 'application/octet-stream';
+  stream.begun = false;
+  stream.over = false; // its end is sent; who still writes, writes nowhere
   stream.setContentType = (type) => {
-    stream.contentType = String(type);
+    if (stream.begun) {
+      throw invalidStreaming('InvalidStreamingOperation', 'Cannot set content-type, too late.');
+    }
+    contentType = String(type);
   };
   // Objects are sent as JSON, as Lambda's own stream does.
-  const write = stream.write.bind(stream);
   const asBytes = (chunk) =>
     typeof chunk === 'string' || Buffer.isBuffer(chunk) || chunk instanceof Uint8Array
       ? chunk
       : JSON.stringify(chunk);
-  stream.write = (chunk, ...rest) => write(asBytes(chunk), ...rest);
+  const { write, end } = stream;
+  stream.write = (chunk, ...rest) => write.call(stream, asBytes(chunk), ...rest);
+  stream.end = (chunk, ...rest) => {
+    const none = chunk === undefined || chunk === null || typeof chunk === 'function';
+    return end.call(stream, none ? chunk : asBytes(chunk), ...rest);
+  };
   return stream;
 }
 
@@ -305,16 +352,18 @@ globalThis.awslambda = {
   streamifyResponse(handler, options) {
     handler[STREAMING] = 'response';
     if (options && options.highWaterMark !== undefined) {
-      handler[Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark')] =
-        options.highWaterMark;
+      handler[HIGH_WATER_MARK] = options.highWaterMark;
     }
     return handler;
   },
   HttpResponseStream: {
     from(stream, prelude) {
       stream.setContentType('application/vnd.awslambda.http-integration-response');
-      const head = Buffer.from(JSON.stringify(prelude));
-      stream.beforeFirstWrite = () => Buffer.concat([head, Buffer.alloc(8)]);
+      const head = JSON.stringify(prelude);
+      stream._onBeforeFirstWrite = (write) => {
+        write(head);
+        write(Buffer.alloc(8));
+      };
       return stream;
     },
   },
@@ -323,6 +372,7 @@ globalThis.awslambda = {
 // ---- the conversation with init
 
 const NEXT = Buffer.from([1, 0, 0, 0, 1]);
+const NOTHING = Buffer.alloc(0);
 
 /** A report; see lamu-init, `direct.rs`. */
 function say(kind, texts, body) {
@@ -403,8 +453,9 @@ function serve(handler) {
 
     let open = true;
     const fail = (error) => {
-      if (!open) return;
+      if (!open || phase === 'dead') return;
       open = false;
+      failStream = null;
       logError('Invoke Error', error);
       const shape = describe(error);
       answer(say(3, [event.id, shape.errorType], Buffer.from(JSON.stringify(shape))));
@@ -432,9 +483,10 @@ function serve(handler) {
       context = makeContext(event, finish);
       const value = JSON.parse(event.body);
       if (handler[STREAMING]) {
-        callStreaming(handler, value, context, event, fail, (report) => {
-          if (!open) return;
+        callStreaming(handler, value, context, event, socket, fail, (report) => {
+          if (!open || phase === 'dead') return;
           open = false;
+          failStream = null;
           answer(report);
         });
         return;
@@ -492,21 +544,55 @@ function serve(handler) {
   socket.write(NEXT);
 }
 
-function callStreaming(handler, value, context, event, fail, answer) {
-  const stream = collectingStream();
-  stream.on('error', fail);
-  const finished = new Promise((resolve) => stream.on('finish', resolve));
-  const result = handler(value, stream, context);
-  if (!result || typeof result.then !== 'function') {
-    fail(new Error('Streaming does not support non-async handlers.'));
+function callStreaming(handler, value, context, event, socket, fail, answer) {
+  const stream = responseStream(socket, event.id, handler[HIGH_WATER_MARK]);
+  const end = (errorType, body) => say(7, [errorType], body);
+  // Once the first byte is out, an error can only end the stream.
+  const abort = (error) => {
+    if (stream.over) return;
+    stream.over = true;
+    if (!stream.begun) return fail(error);
+    logError('Invoke Error', error);
+    const shape = describe(error);
+    answer(end(shape.errorType || 'Error', Buffer.from(JSON.stringify(shape))));
+  };
+  failStream = (errorType, body, exitCode) => {
+    if (!stream.begun) {
+      writeAll(socketFd, say(3, [event.id, errorType], body));
+      process.exit(exitCode);
+    }
+    // What was written before is ahead of it, and may wait for the caller.
+    phase = 'dead';
+    stream.over = true;
+    socket.write(end(errorType, body), () => process.exit(exitCode));
+  };
+  const finished = new Promise((resolve, reject) => {
+    stream.on('finish', resolve);
+    stream.on('error', reject);
+    // Destroyed without an error: nothing more will come.
+    stream.on('close', () => {
+      reject(invalidStreaming('InvalidStreamingOperation', 'The response stream was destroyed.'));
+    });
+  });
+  finished.catch(abort);
+  let result;
+  try {
+    result = handler(value, stream, context);
+  } catch (error) {
+    abort(error);
     return;
   }
-  const send = () => {
-    answer(say(2, [event.id, stream.contentType], Buffer.concat(stream.chunks)));
-  };
+  if (!result || typeof result.then !== 'function') {
+    abort(new Error('Streaming does not support non-async handlers.'));
+    return;
+  }
   // A stream that nobody ended ends with the last work.
   onEmptyLoop = () => stream.end();
-  result.then(() => finished).then(send, fail);
+  const complete = () => {
+    stream.over = true;
+    answer(end('', NOTHING));
+  };
+  result.then(() => finished).then(complete, abort);
 }
 
 // ---- set-up
