@@ -153,6 +153,10 @@ pub struct Run {
     #[arg(long, value_name = "SECS")]
     pub drain_secs: Option<String>,
 
+    /// How fast a streamed response is sent after its first 6 MiB; 0: unheld [default: 2] [env: LAMU_STREAM_MIB_PER_SEC]
+    #[arg(long, value_name = "MIB")]
+    pub stream_mib_per_sec: Option<String>,
+
     /// Append a line of JSON for each request to this file [env: LAMU_ACCESS_LOG]
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<String>,

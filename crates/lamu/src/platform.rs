@@ -31,7 +31,7 @@ use lamu_model::{Epoch, Region, WorkerId};
 use lamu_sandbox::process::{ProcessDriver, ProcessDriverConfig};
 use lamu_store::{DirPackages, Metadata, Packages, SqliteMetadata};
 use lamu_worker::logs::{LogLimits, LogStore};
-use lamu_worker::{User, Worker, WorkerConfig};
+use lamu_worker::{StreamRate, User, Worker, WorkerConfig};
 use tracing::{info, warn};
 
 use crate::settings::{RateLimits, Settings};
@@ -196,7 +196,11 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
 fn worker_config(settings: &Settings, driver: &ProcessDriver) -> WorkerConfig {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let data = settings.data.join("worker");
+    let stream_rate = settings
+        .stream_mib_per_sec
+        .map(|mib| StreamRate { bytes_per_sec: u64::from(mib) << 20, ..StreamRate::LAMBDA });
     WorkerConfig {
+        stream_rate,
         environments_max: settings.sandboxes_max,
         package_cache_bytes_max: settings.package_cache_mib << 20,
         cpu_share: settings.cpu_share,

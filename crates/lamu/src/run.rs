@@ -99,6 +99,7 @@ fn settle(run: &Run) -> Result<Settings, Mistakes> {
         ("keep-alive-secs", &run.keep_alive_secs),
         ("age-max-secs", &run.age_max_secs),
         ("drain-secs", &run.drain_secs),
+        ("stream-mib-per-sec", &run.stream_mib_per_sec),
         ("access-log", &run.access_log),
         ("block-public-policies", &run.block_public_policies),
     ];

@@ -56,6 +56,9 @@ pub struct Settings {
     pub keep_alive: Duration,
     pub age_max: Duration,
     pub drain: Duration,
+    /// What a streamed response may take each second after its burst; `None`
+    /// is as fast as it is read.
+    pub stream_mib_per_sec: Option<u32>,
     /// A line for each request is appended here.
     pub access_log: Option<PathBuf>,
 }
@@ -134,6 +137,7 @@ impl Settings {
         let keep_alive = sources.take("keep-alive-secs", seconds(1, 86_400));
         let age_max = sources.take("age-max-secs", seconds(1, 7 * 86_400));
         let drain = sources.take("drain-secs", seconds(0, 3_600));
+        let stream_rate = sources.take("stream-mib-per-sec", count(0, 1 << 20));
         let access_log = sources.take("access-log", |text| Ok(PathBuf::from(text)));
         let runtimes = sources.take_map("runtimes", runtime);
         let keys = people::keys(&mut sources, &account);
@@ -187,6 +191,8 @@ impl Settings {
             keep_alive,
             age_max,
             drain: drain.unwrap_or(Duration::from_secs(30)),
+            // Lambda's own, so that what is slow there is seen to be slow here.
+            stream_mib_per_sec: Some(stream_rate.unwrap_or(2)).filter(|rate| *rate > 0),
             access_log,
         })
     }

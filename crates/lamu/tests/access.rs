@@ -44,6 +44,7 @@ const WORKING: &[&str] = &[
     "GetResourcePolicy",
     "GetRuntimeManagementConfig",
     "Invoke",
+    "InvokeWithResponseStream",
     "ListAliases",
     "ListCodeSigningConfigs",
     "ListEventSourceMappings",

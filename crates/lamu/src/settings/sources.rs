@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Every setting there is, by its flag's name.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "listen",
     "host-names",
     "data",
@@ -31,6 +31,7 @@ const NAMES: [&str; 22] = [
     "keep-alive-secs",
     "age-max-secs",
     "drain-secs",
+    "stream-mib-per-sec",
     "access-log",
     "block-public-policies",
     "runtimes",

@@ -5,22 +5,7 @@ import pathlib
 import zipfile
 import io
 
-from common import PYTHON, ROOT, call, client, create, fail, main, run
-
-
-def zip_of(*trees, **files):
-    """Trees are (path, prefix); files are name=(text)."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
-        for tree, prefix in trees:
-            for path in sorted(pathlib.Path(tree).rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
-                    made.write(path, f"{prefix}{path.relative_to(tree)}")
-        for name, text in files.items():
-            info = zipfile.ZipInfo(name.replace("__", "."))
-            info.external_attr = 0o755 << 16
-            made.writestr(info, text)
-    return out.getvalue()
+from common import ROOT, call, client, create, fail, main, run, zip_of
 
 
 def stock_python_client():

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import zipfile
@@ -40,6 +41,21 @@ def pack(files):
             info.external_attr = 0o755 << 16
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, content)
+    return out.getvalue()
+
+
+def zip_of(*trees, **files):
+    """Trees are (path, prefix); files are name=(text)."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
+        for tree, prefix in trees:
+            for path in sorted(pathlib.Path(tree).rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    made.write(path, f"{prefix}{path.relative_to(tree)}")
+        for name, text in files.items():
+            info = zipfile.ZipInfo(name.replace("__", "."))
+            info.external_attr = 0o755 << 16
+            made.writestr(info, text)
     return out.getvalue()
 
 
