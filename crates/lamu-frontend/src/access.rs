@@ -26,6 +26,7 @@ use crate::error;
 use crate::function::catalog::{Catalog, Found};
 use crate::function::resolve::{Caller, Target};
 use crate::function::resource_policy::ResourcePolicy;
+use crate::function::url::UrlAuth;
 use crate::layer::name::LayerVersionKey;
 use crate::layer::store::LayerStore;
 use crate::policy::{Context, Owner, Policy, Principal, Question, Refused, evaluate};
@@ -47,14 +48,6 @@ pub enum Enforced {
     Yes,
     /// There are no keys: everyone is the root of the account they claim.
     OwnAccountsAreOpen,
-}
-
-/// How a function URL is opened.
-#[cfg_attr(not(test), expect(dead_code, reason = "function URLs are not served yet"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UrlAuth {
-    None,
-    AwsIam,
 }
 
 #[derive(Debug)]
@@ -167,7 +160,6 @@ impl Access {
     /// everyone where the URL is open to all, is `Principal::anonymous`.
     ///
     /// It takes two permissions: to use the URL, and to invoke through it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "function URLs are not served yet"))]
     pub fn url(
         &self,
         asker: &Asker<'_>,
@@ -182,13 +174,9 @@ impl Access {
         if self.is_plain(asker, owner(asker, &target.key.account), policy) {
             return Ok(());
         }
-        let auth = match auth {
-            UrlAuth::None => "NONE",
-            UrlAuth::AwsIam => "AWS_IAM",
-        };
         for action in ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"] {
             self.check(asker, action, &On::Function(target.clone()), policy, |context| {
-                context.add("lambda:FunctionUrlAuthType", auth);
+                context.add("lambda:FunctionUrlAuthType", auth.as_str());
                 context.add("lambda:InvokedViaFunctionUrl", "true");
                 add_tags(context, found);
             })?;

@@ -105,6 +105,7 @@ fn operation(counted: Counted, target: Option<&str>) -> String {
         (Counted::Logs, Some(target)) => {
             format!("logs:{}", target.rsplit('.').next().unwrap_or_default())
         }
+        (Counted::Url, _) => "FunctionUrl".to_owned(),
         (Counted::Logs, None) | (Counted::Other, _) => "-".to_owned(),
     }
 }

@@ -8,6 +8,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::url::address::is_url_host;
+
 /// The names this process answers to.
 #[derive(Clone, Debug)]
 pub struct OwnNames {
@@ -58,11 +60,18 @@ impl OwnNames {
 
     fn is_own_origin(&self, origin: &str) -> bool {
         let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        // Another local port is another program's page.
-        host.is_some_and(|host| self.is_own(host) && port(host) == Some(self.listen.port()))
+        // Another local port is another program's page, and a function URL's
+        // is the function's.
+        host.is_some_and(|host| {
+            self.is_own(host) && !is_url_host(host) && port_of(host) == Some(self.listen.port())
+        })
     }
 
-    fn is_own(&self, host: &str) -> bool {
+    pub fn port(&self) -> u16 {
+        self.listen.port()
+    }
+
+    pub fn is_own(&self, host: &str) -> bool {
         let name = without_port(host);
         if name.eq_ignore_ascii_case("localhost") {
             return true;
@@ -78,14 +87,14 @@ impl OwnNames {
     }
 }
 
-fn without_port(host: &str) -> &str {
+pub fn without_port(host: &str) -> &str {
     match host.rfind(':') {
         Some(at) if !host[at..].contains(']') => &host[..at],
         _ => host,
     }
 }
 
-fn port(host: &str) -> Option<u16> {
+pub fn port_of(host: &str) -> Option<u16> {
     let name = without_port(host);
     host[name.len()..].strip_prefix(':')?.parse().ok()
 }
@@ -130,7 +139,14 @@ mod tests {
 
     #[test]
     fn a_page_of_another_origin_is_refused() {
-        for origin in ["https://evil.example", "null", "http://localhost:3000", "file://"] {
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://localhost:3000",
+            "file://",
+            // A function's own page.
+            "http://x.lambda-url.us-east-1.localhost:9001",
+        ] {
             assert_eq!(
                 check("localhost:9001", Some(origin), None),
                 Err(Foreign::Origin),

@@ -17,6 +17,7 @@ use crate::admission::{Limits, RateRule};
 use crate::callers::CallerRate;
 use crate::identity::AccessKey;
 use crate::s3::S3Config;
+use crate::url::address::UrlBase;
 
 /// Renders what the other roles count, as Prometheus text. Asks them, so it may
 /// wait.
@@ -44,6 +45,9 @@ pub struct FrontendConfig {
     pub s3: S3Config,
     /// Sources that somebody polls; mappings of others are refused.
     pub polled_sources: Vec<SourceKind>,
+    /// How clients reach function URLs; at the listener's port of this machine
+    /// when absent.
+    pub url_base: Option<UrlBase>,
     /// For downloads; must exist.
     pub temp_dir: PathBuf,
     pub bounds: Bounds,
@@ -100,6 +104,7 @@ impl FrontendConfig {
             caller_rate: CallerRate::Unlimited,
             s3: S3Config::default(),
             polled_sources: Vec::new(),
+            url_base: None,
             temp_dir,
             bounds: Bounds::default(),
             access_log: None,
@@ -121,6 +126,7 @@ impl fmt::Debug for FrontendConfig {
             .field("caller_rate", &self.caller_rate)
             .field("s3", &self.s3)
             .field("polled_sources", &self.polled_sources)
+            .field("url_base", &self.url_base)
             .field("temp_dir", &self.temp_dir)
             .field("bounds", &self.bounds)
             .field("access_log", &self.access_log)

@@ -5,11 +5,15 @@
 //! Not here: how an error looks on the wire (`lamu_api::ApiError`) and the
 //! model's constraints (`lamu_api::validate`).
 
-use lamu_api::{ApiError, ErrorCode};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use lamu_api::{ApiError, ErrorCode, Operation};
 use lamu_link::{AcquireError, BootError, LogError, PlaceError};
 use lamu_model::mapping::{Mapping, Source, SourceKind};
 use lamu_model::{Outcome, RequestId};
 use lamu_store::{MetadataError, PackagesError};
+use serde_json::Value;
 
 use crate::access::Denied;
 use crate::admission::Throttle;
@@ -18,6 +22,7 @@ use crate::function::resource_policy::{POLICY_BYTES_MAX, PolicyRefusal};
 use crate::function::state::Blocked;
 use crate::policy::Refused;
 use crate::rate::whole_secs;
+use crate::url::response::bad_gateway;
 
 const RATE_EXCEEDED: &str = "Rate Exceeded.";
 const NOT_THE_FUNCTION: &str = "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.";
@@ -26,6 +31,7 @@ const UNSIGNED: &str = "Lambda cannot deploy the function. The function or layer
 const REVISION: &str = "The Revision Id provided does not match the latest Revision Id.";
 const NO_RESOURCE: &str = "The resource you requested does not exist.";
 const REVISION_MISMATCH: &str = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
+const URL_FORBIDDEN: &str = "Forbidden. For troubleshooting Function URL authorization issues, see: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html";
 
 /// An internal trouble is said to the caller in general words; what it was is
 /// for the log of this process.
@@ -39,6 +45,10 @@ pub fn of_refusal(refusal: Refusal) -> ApiError {
             ApiError::not_found(format!("The function {arn} doesn't have an EventInvokeConfig"))
         }
         Refusal::NothingToConfigure => ApiError::not_found("The function doesn't exist."),
+        Refusal::NoUrlFunction => ApiError::not_found("Function does not exist"),
+        Refusal::UrlExists(arn) => ApiError::conflict(format!(
+            "Failed to create function url config for [functionArn = {arn}]. Error message:  FunctionUrlConfig exists for this Lambda function"
+        )),
         Refusal::OtherRegion { asked, here } => ApiError::not_found(format!(
             "Functions from '{asked}' are not reachable in this region ('{here}')"
         )),
@@ -333,6 +343,56 @@ pub fn of_browser(what: &str) -> ApiError {
     ApiError::new(ErrorCode::AccessDenied, what)
 }
 
+/// Without keys somebody on another machine called.
+pub fn of_stranger() -> ApiError {
+    of_browser("Requests from other hosts need signatures; configure keys to serve them.")
+}
+
+/// An answer about a function URL: the member is `Message`, and there is no
+/// `Type`.
+pub fn of_url(status: StatusCode, message: impl Into<Value>) -> Response<Bytes> {
+    let mut body = serde_json::Map::new();
+    body.insert("Message".to_owned(), message.into());
+    let mut response = Response::new(Bytes::from(Value::from(body).to_string()));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// No function URL has this id, or not here.
+pub fn of_unknown_url() -> Response<Bytes> {
+    with_type(of_url(StatusCode::FORBIDDEN, Value::Null), ErrorCode::AccessDenied)
+}
+
+/// The caller may not call this URL, or what it led to is gone.
+pub fn of_forbidden_url() -> Response<Bytes> {
+    with_type(of_url(StatusCode::FORBIDDEN, URL_FORBIDDEN), ErrorCode::AccessDenied)
+}
+
+/// The event of the request would be larger than an invocation takes.
+pub fn of_url_too_large() -> Response<Bytes> {
+    let error = Operation::Invoke.too_large();
+    with_type(of_url(error.status(), error.message), error.code)
+}
+
+/// A URL's function could not be run. A throttled caller is told so; of the
+/// rest it learns as much as of a failed function.
+pub fn of_url_call(error: &ApiError) -> Response<Bytes> {
+    match error.status() {
+        StatusCode::TOO_MANY_REQUESTS => error.respond(),
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            of_url(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+        }
+        _ => bad_gateway(),
+    }
+}
+
+fn with_type(mut response: Response<Bytes>, code: ErrorCode) -> Response<Bytes> {
+    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(code.name()));
+    response
+}
+
 /// A right signature for what is no region.
 pub fn of_region() -> ApiError {
     ApiError::new(ErrorCode::InvalidSignature, "Credential should be scoped to a valid region.")
@@ -416,6 +476,19 @@ mod tests {
                 "ResourceConflictException",
                 "The operation cannot be performed at this time. An update is in progress for resource: arn:aws:lambda:us-east-1:000000000000:function:f",
             ),
+            (
+                Refusal::UrlExists(arn()),
+                409,
+                "ResourceConflictException",
+                "Failed to create function url config for [functionArn = arn:aws:lambda:us-east-1:000000000000:function:f]. Error message:  FunctionUrlConfig exists for this Lambda function",
+            ),
+            (Refusal::NoUrlFunction, 404, "ResourceNotFoundException", "Function does not exist"),
+            (
+                Refusal::NoResource,
+                404,
+                "ResourceNotFoundException",
+                "The resource you requested does not exist.",
+            ),
             (Refusal::RevisionMismatch, 412, "PreconditionFailedException", REVISION_MISMATCH),
             (
                 Refusal::ZipTooLarge,
@@ -429,6 +502,23 @@ mod tests {
             let error = of_refusal(refusal);
             assert_eq!((error.status().as_u16(), error.code.name()), (status, code), "{text}");
             assert_eq!(error.message, text);
+        }
+    }
+
+    #[test]
+    fn answers_about_urls_have_a_shape_of_their_own() {
+        let unknown = of_unknown_url();
+        assert_eq!(
+            (unknown.status().as_u16(), &unknown.body()[..]),
+            (403, &br#"{"Message":null}"#[..])
+        );
+        assert_eq!(unknown.headers()["x-amzn-errortype"], "AccessDeniedException");
+        let forbidden = of_forbidden_url();
+        assert_eq!(forbidden.status(), 403);
+        assert!(forbidden.body().starts_with(br#"{"Message":"Forbidden. For troubleshooting "#));
+        assert_eq!(of_url_too_large().status(), 413);
+        for (error, status) in [(no_room(), 429), (service(), 500), (of_lost(), 500)] {
+            assert_eq!(of_url_call(&error).status().as_u16(), status);
         }
     }
 

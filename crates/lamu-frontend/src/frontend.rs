@@ -39,6 +39,7 @@ use crate::operations::Control;
 use crate::service::Service;
 use crate::signing::store::SigningStore;
 use crate::stats::FrontendStats;
+use crate::url::address::UrlBase;
 
 /// For the store to be read once at the start. A store that is merely large
 /// takes seconds.
@@ -161,6 +162,7 @@ impl Frontend {
                 links,
                 layers,
                 signing,
+                url_base: config.url_base.unwrap_or_else(|| UrlBase::local(local_addr.port())),
                 account_concurrency: config.limits.concurrency,
                 block_public_policies: config.block_public_policies,
                 reserving: Mutex::new(()),

@@ -30,4 +30,5 @@ pub mod settle;
 pub mod state;
 pub mod store;
 pub mod sweep;
+pub mod url;
 pub mod watch;

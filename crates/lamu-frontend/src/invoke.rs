@@ -359,7 +359,7 @@ fn client_context(encoded: &str) -> Result<String, ApiError> {
 }
 
 /// Uniform in `0.0..1.0`, from bits of the id that are random.
-fn draw(seed: Uuid) -> f64 {
+pub fn draw(seed: Uuid) -> f64 {
     let bits = seed.as_u128() as u64 & ((1 << 53) - 1);
     bits as f64 / (1_u64 << 53) as f64
 }

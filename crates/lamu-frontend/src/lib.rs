@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! connection ─▶ service ─▶ invoke ──────▶ manager, environment
+//!                     ├─▶ url ──────────▶ the same, for HTTP of functions
 //!                     ├─▶ operations ───▶ store (metadata, packages), settle
 //!                     └─▶ logs ─────────▶ log store
 //! ```
@@ -41,6 +42,7 @@ mod stats;
 mod stream;
 mod table;
 mod trace;
+mod url;
 
 pub use admission::{Admission, Claims, InUse, Limits, Provisioned, RateRule};
 pub use callers::CallerRate;
@@ -51,3 +53,4 @@ pub use policy::managed::{names as managed_policy_names, policy as managed_polic
 pub use policy::{Attached, Policy, PolicyErrors, Principal};
 pub use s3::{S3Config, S3Credentials};
 pub use stats::FrontendStats;
+pub use url::address::UrlBase;

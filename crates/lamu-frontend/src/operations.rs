@@ -18,6 +18,7 @@ mod provisioned;
 mod runtimes;
 mod signing;
 mod tags;
+mod urls;
 mod versions;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use crate::layer::name::LayerVersionKey;
 use crate::layer::store::LayerStore;
 use crate::mapping::Mappings;
 use crate::signing::store::SigningStore;
+use crate::url::address::UrlBase;
 
 #[derive(Debug)]
 pub struct Control {
@@ -61,6 +63,7 @@ pub struct Control {
     pub links: CodeLinks,
     pub layers: Arc<LayerStore>,
     pub signing: SigningStore,
+    pub url_base: UrlBase,
     /// Concurrent invocations of an account in a region.
     pub account_concurrency: u32,
     /// Whether policies that let anyone in are refused.

@@ -6,7 +6,7 @@
 //! does not stop it half way.
 //!
 //! Not here: connections (`listener`), what an operation does (`operations`,
-//! `invoke`, `logs`).
+//! `invoke`, `logs`), requests to function URLs (`url`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use http::{Method, Response, StatusCode};
 use lamu_api::sigv4::RequestParts;
 use lamu_api::{ApiError, Operation, Request, Route};
 use lamu_link::LogsHandle;
-use lamu_model::RequestId;
+use lamu_model::{Region, RequestId};
 use lamu_store::Packages;
 use uuid::Uuid;
 
@@ -40,11 +40,13 @@ use crate::identity::{Identities, Identity};
 use crate::invoke::{Authority, Invocation, Invoker};
 use crate::logs;
 use crate::operations::{Ask, Control};
+use crate::policy::Principal;
 use crate::stats::{self, Counted, FrontendStats};
+use crate::url;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
 /// Bytes of an upload are in memory as body, as JSON and as zip.
@@ -69,40 +71,49 @@ pub struct Service {
 }
 
 /// A request as it was read, without its body.
-struct Read {
-    parts: Parts,
-    request: RequestId,
-    seed: Uuid,
-    peer: SocketAddr,
+pub struct Read {
+    pub parts: Parts,
+    pub request: RequestId,
+    pub seed: Uuid,
+    pub peer: SocketAddr,
 }
 
 impl Read {
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.parts.uri.path()
     }
 
-    fn query(&self) -> &str {
+    pub fn query(&self) -> &str {
         self.parts.uri.query().unwrap_or_default()
     }
 
-    fn host(&self) -> Option<&str> {
+    pub fn host(&self) -> Option<&str> {
         let header = self.parts.headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
         header.or_else(|| self.parts.uri.authority().map(|authority| authority.as_str()))
     }
 
     /// Who asks, as policies see it.
     fn asker<'a>(&'a self, identity: &'a Identity, now: DateTime<Utc>) -> Asker<'a> {
+        self.asker_of(&identity.principal, &identity.region, now)
+    }
+
+    pub fn asker_of<'a>(
+        &'a self,
+        principal: &'a Principal,
+        region: &'a Region,
+        now: DateTime<Utc>,
+    ) -> Asker<'a> {
         let user_agent = self.parts.headers.get(USER_AGENT);
         Asker {
-            principal: &identity.principal,
-            region: &identity.region,
+            principal,
+            region,
             now,
             source_ip: Some(self.peer.ip()),
             user_agent: user_agent.and_then(|agent| agent.to_str().ok()),
         }
     }
 
-    fn signed(&self) -> RequestParts<'_> {
+    pub fn signed(&self) -> RequestParts<'_> {
         RequestParts {
             method: self.parts.method.as_str(),
             path: self.path(),
@@ -153,6 +164,11 @@ impl Service {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
+        let named = self.control.url_base.named(read.host(), read.path(), self.own.port());
+        if let Some(named) = named {
+            let answer = url::serve::answer(&self, &read, named, body, peer).await;
+            return (Counted::Url, answer);
+        }
         let get = read.parts.method == Method::GET || read.parts.method == Method::HEAD;
         match read.path() {
             "/healthz" if get => return (Counted::Other, text(StatusCode::OK, "ok\n")),
@@ -193,9 +209,7 @@ impl Service {
             return Ok(());
         }
         if !peer.ip().to_canonical().is_loopback() {
-            return Err(error::of_browser(
-                "Requests from other hosts need signatures; configure keys to serve them.",
-            ));
+            return Err(error::of_stranger());
         }
         let header = |name: &HeaderName| {
             // What is not text is no sign of a friend.
@@ -384,6 +398,11 @@ impl Service {
             Operation::UpdateAlias => run!(update_alias),
             Operation::DeleteAlias => run!(delete_alias),
             Operation::ListAliases => run!(list_aliases),
+            Operation::CreateFunctionUrlConfig => run!(create_function_url_config),
+            Operation::GetFunctionUrlConfig => run!(get_function_url_config),
+            Operation::UpdateFunctionUrlConfig => run!(update_function_url_config),
+            Operation::DeleteFunctionUrlConfig => run!(delete_function_url_config),
+            Operation::ListFunctionUrlConfigs => run!(list_function_url_configs),
             Operation::PutFunctionConcurrency => run!(put_function_concurrency),
             Operation::GetFunctionConcurrency => run!(get_function_concurrency),
             Operation::DeleteFunctionConcurrency => run!(delete_function_concurrency),
@@ -461,7 +480,7 @@ fn respond<O: lamu_api::Output>(
     lamu_api::respond(operation, output.map_err(error::of_refusal)?)
 }
 
-fn whole(response: Response<Bytes>) -> Response<Answer> {
+pub fn whole(response: Response<Bytes>) -> Response<Answer> {
     response.map(|bytes| Answer::Whole(Some(bytes)))
 }
 
@@ -474,7 +493,7 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
 }
 
 /// A body that did not come leaves a connection that cannot go on.
-fn unread(error: BodyError) -> Response<Answer> {
+pub fn unread(error: BodyError) -> Response<Answer> {
     let (status, what) = match error {
         BodyError::Slow => {
             (StatusCode::REQUEST_TIMEOUT, "The request body did not arrive in time.")

@@ -62,6 +62,8 @@ pub enum Counted {
     Lambda(Operation),
     /// CloudWatch Logs.
     Logs,
+    /// Function URLs.
+    Url,
     /// Anything else: health, metrics, code links, nonsense.
     Other,
 }
@@ -94,7 +96,7 @@ impl Default for FrontendStats {
     fn default() -> FrontendStats {
         let row = || std::array::from_fn(|_| AtomicU64::new(0));
         FrontendStats {
-            requests: (0..OPERATIONS + 2).map(|_| row()).collect(),
+            requests: (0..OPERATIONS + 3).map(|_| row()).collect(),
             warm: Histogram::default(),
             cold: Histogram::default(),
             throttles: Default::default(),
@@ -108,7 +110,8 @@ impl FrontendStats {
         let row = match what {
             Counted::Lambda(operation) => operation as usize,
             Counted::Logs => OPERATIONS,
-            Counted::Other => OPERATIONS + 1,
+            Counted::Url => OPERATIONS + 1,
+            Counted::Other => OPERATIONS + 2,
         };
         let column = STATUSES.iter().position(|known| *known == status).unwrap_or(0);
         if let Some(row) = self.requests.get(row) {
@@ -139,7 +142,8 @@ impl FrontendStats {
     pub fn render(&self) -> String {
         let mut out = String::new();
         out.push_str("# HELP lamu_frontend_requests_total Requests answered, by operation and status.\n# TYPE lamu_frontend_requests_total counter\n");
-        let names = Operation::ALL.iter().map(|op| op.name()).chain(["Logs", "Other"]);
+        let names =
+            Operation::ALL.iter().map(|op| op.name()).chain(["Logs", "FunctionUrl", "Other"]);
         for (name, row) in names.zip(&self.requests) {
             for (status, count) in STATUSES.iter().zip(row) {
                 let count = count.load(Ordering::Relaxed);

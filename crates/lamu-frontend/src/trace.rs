@@ -48,6 +48,11 @@ impl Trace {
         let _ = write!(answer, "root=1-{now:08x}-{high:024x};sampled=0");
         Trace { header, answer }
     }
+
+    /// `Root=…`, of a trace that began here.
+    pub fn root(&self) -> &str {
+        self.header.split(';').next().unwrap_or_default()
+    }
 }
 
 impl Trace {

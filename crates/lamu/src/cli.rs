@@ -30,6 +30,7 @@ pub enum Command {
     Deploy(Deploy),
     Invoke(Invoke),
     Logs(Logs),
+    Url(Url),
     Ls(Ls),
     Rm(Rm),
     Doctor(Doctor),
@@ -101,6 +102,14 @@ pub struct Run {
     /// Without any, functions reach nothing.
     #[arg(long, value_name = "[SERVICE=]URL")]
     pub egress: Vec<String>,
+
+    /// How clients reach function URLs [default: localhost at the listener's port] [env: LAMU_URL_BASE]
+    ///
+    /// `https://example.com` gives each an own name below that domain;
+    /// `https://example.com/lambda-url` a path. Both ways are served whatever
+    /// is set here; answers of the API show this one.
+    #[arg(long, value_name = "URL")]
+    pub url_base: Option<String>,
 
     /// Interpreter for a runtime, before those found on the host; repeatable [env: LAMU_RUNTIMES]
     #[arg(long, value_name = "RUNTIME=PATH")]
@@ -212,7 +221,8 @@ Examples:
   lamu deploy ./hello                       # named after the directory
   lamu deploy app.zip --name api --runtime python3.12 --handler app.main
   lamu deploy ./hello --env STAGE=test --env LEVEL=debug
-  lamu deploy ./hello --layer arn:aws:lambda:us-east-1:000000000000:layer:tools:3")]
+  lamu deploy ./hello --layer arn:aws:lambda:us-east-1:000000000000:layer:tools:3
+  curl \"$(lamu deploy ./hello --url)\"")]
 pub struct Deploy {
     /// Directory or zip with the code
     pub path: PathBuf,
@@ -244,6 +254,11 @@ pub struct Deploy {
     /// ARN of a layer version; repeatable, later ones win. Replaces all layers the function has
     #[arg(long = "layer", value_name = "ARN")]
     pub layers: Vec<String>,
+    /// Print the function's URL rather than its ARN, and make one when there is none
+    ///
+    /// A new one is public: whoever can reach it may call the function.
+    #[arg(long)]
+    pub url: bool,
 
     /// Execution role; recorded, not assumed
     #[arg(long, value_name = "ARN", default_value = "arn:aws:iam::000000000000:role/lamu")]
@@ -304,6 +319,31 @@ pub struct Logs {
     /// How far back to begin, as 30s, 10m, 2h or 7d; everything when left out
     #[arg(long, value_name = "AGE")]
     pub since: Option<String>,
+
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Print a function's URL, and make one when there is none
+///
+/// Whoever can reach the URL may call the function, web pages too, unless
+/// --auth AWS_IAM asks for signatures.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  curl \"$(lamu url hello)\"
+  lamu url hello --qualifier prod --auth AWS_IAM")]
+pub struct Url {
+    /// Function name or ARN
+    pub name: String,
+
+    /// Alias that the URL leads to; $LATEST when left out
+    #[arg(long, value_name = "ALIAS")]
+    pub qualifier: Option<String>,
+
+    /// Who may call: anyone, or who signs [default of a new one: NONE]
+    #[arg(long, value_parser = ["NONE", "AWS_IAM"])]
+    pub auth: Option<String>,
 
     #[command(flatten)]
     pub target: Target,

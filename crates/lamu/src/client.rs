@@ -11,9 +11,11 @@ mod invoke;
 mod list;
 mod logs;
 mod signing;
+mod url;
 
 pub use connection::{Connection, Refused};
 pub use deploy::deploy;
 pub use invoke::invoke;
 pub use list::{list, remove};
 pub use logs::logs;
+pub use url::url;

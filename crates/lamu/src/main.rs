@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Deploy(deploy) => client::deploy(&deploy).map(|()| ExitCode::SUCCESS),
         Command::Invoke(invoke) => client::invoke(&invoke),
         Command::Logs(logs) => client::logs(&logs).map(|()| ExitCode::SUCCESS),
+        Command::Url(url) => client::url(&url).map(|()| ExitCode::SUCCESS),
         Command::Ls(ls) => client::list(&ls).map(|()| ExitCode::SUCCESS),
         Command::Rm(rm) => client::remove(&rm),
         Command::Doctor(_) => doctor::doctor(),

@@ -184,6 +184,7 @@ async fn start_frontend(settings: &Settings, doors: Doors<'_>) -> anyhow::Result
                     + &crate::metrics::of_egress(&figures.1)
             })
         }),
+        url_base: settings.url_base.clone(),
         ..local
     };
     let workers = vec![doors.worker.handle().clone()];

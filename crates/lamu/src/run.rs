@@ -90,6 +90,7 @@ fn settle(run: &Run) -> Result<Settings, Mistakes> {
         ("account", &run.account),
         ("region", &run.region),
         ("s3-endpoint", &run.s3_endpoint),
+        ("url-base", &run.url_base),
         ("sandboxes-max", &run.sandboxes_max),
         ("memory-mib", &run.memory_mib),
         ("package-cache-mib", &run.package_cache_mib),

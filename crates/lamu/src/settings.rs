@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamu_frontend::Principal;
+use lamu_frontend::{Principal, UrlBase};
 use lamu_model::{AccountId, EgressPlan, Language, Region, Runtime};
 use lamu_worker::{CpuShare, Credentials};
 
@@ -40,6 +40,9 @@ pub struct Settings {
     pub egress: EgressPlan,
     /// What functions sign with, in the place of a role's credentials.
     pub function_credentials: Option<Credentials>,
+    /// How clients reach function URLs; this machine's name for itself and the
+    /// listener's port when absent.
+    pub url_base: Option<UrlBase>,
     /// Who may call. Empty: anyone on this machine.
     pub keys: Vec<Key>,
     /// Whether policies that let anyone in are refused.
@@ -128,6 +131,7 @@ impl Settings {
         let account = account.unwrap_or_else(|| AccountId::new("000000000000"));
         let region = sources.take("region", region).unwrap_or_else(|| Region::new("us-east-1"));
         let s3_endpoint = sources.take("s3-endpoint", http_url);
+        let url_base = sources.take("url-base", |text| text.parse());
         let sandboxes_max = sources.take("sandboxes-max", count(1, 100_000)).unwrap_or(256);
         let memory_mib = sources.take("memory-mib", count(128, 1 << 30)).map(u64::from);
         let package_cache_mib = sources.take("package-cache-mib", count(256, 1 << 30));
@@ -179,6 +183,7 @@ impl Settings {
             s3_endpoint,
             egress,
             function_credentials,
+            url_base,
             keys,
             block_public_policies: block_public_policies.unwrap_or(false),
             runtimes,

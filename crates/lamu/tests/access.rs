@@ -16,6 +16,7 @@ const WORKING: &[&str] = &[
     "CreateCodeSigningConfig",
     "CreateEventSourceMapping",
     "CreateFunction",
+    "CreateFunctionUrlConfig",
     "DeleteAlias",
     "DeleteCodeSigningConfig",
     "DeleteEventSourceMapping",
@@ -23,6 +24,7 @@ const WORKING: &[&str] = &[
     "DeleteFunctionCodeSigningConfig",
     "DeleteFunctionConcurrency",
     "DeleteFunctionEventInvokeConfig",
+    "DeleteFunctionUrlConfig",
     "DeleteLayerVersion",
     "DeleteProvisionedConcurrencyConfig",
     "DeleteResourcePolicy",
@@ -36,6 +38,7 @@ const WORKING: &[&str] = &[
     "GetFunctionConfiguration",
     "GetFunctionEventInvokeConfig",
     "GetFunctionRecursionConfig",
+    "GetFunctionUrlConfig",
     "GetLayerVersion",
     "GetLayerVersionByArn",
     "GetLayerVersionPolicy",
@@ -49,6 +52,7 @@ const WORKING: &[&str] = &[
     "ListCodeSigningConfigs",
     "ListEventSourceMappings",
     "ListFunctionEventInvokeConfigs",
+    "ListFunctionUrlConfigs",
     "ListFunctions",
     "ListFunctionsByCodeSigningConfig",
     "ListLayerVersions",
@@ -75,6 +79,7 @@ const WORKING: &[&str] = &[
     "UpdateFunctionCode",
     "UpdateFunctionConfiguration",
     "UpdateFunctionEventInvokeConfig",
+    "UpdateFunctionUrlConfig",
 ];
 
 #[test]

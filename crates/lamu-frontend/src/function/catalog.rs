@@ -30,6 +30,11 @@ use super::provisioner::Wish;
 use super::resource_policy::ResourcePolicy;
 use super::routing;
 use super::state::Blocked;
+use super::url::UrlId;
+
+mod urls;
+
+pub use urls::UrlEntry;
 
 /// The kinds of documents, each watched by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +42,10 @@ pub enum Kind {
     Heads,
     Versions,
     Aliases,
+    Urls,
 }
 
-pub const KINDS: [Kind; 3] = [Kind::Heads, Kind::Versions, Kind::Aliases];
+pub const KINDS: [Kind; 4] = [Kind::Heads, Kind::Versions, Kind::Aliases, Kind::Urls];
 
 #[derive(Debug)]
 pub struct HeadEntry {
@@ -92,19 +98,23 @@ struct Inner {
     families: HashMap<Uid, Family>,
     /// Those of the heads that have provisioned concurrency.
     provisioned: HashMap<Uid, FunctionKey>,
+    /// Where in its family the URL with an id is.
+    url_slots: HashMap<UrlId, (Uid, String)>,
     /// Documents this process deleted whose deletion the watch has not shown
     /// yet: a Put up to this revision is older than the deletion. Bounded by
     /// how far the watch is behind.
     buried: HashMap<String, (Revision, Generation)>,
     /// Of each kind's watch.
-    generations: [Generation; 3],
+    generations: [Generation; KINDS.len()],
 }
 
-/// Versions and aliases of one function's life.
+/// Versions, aliases and URLs of one function's life.
 #[derive(Debug, Default)]
 struct Family {
     versions: BTreeMap<u64, Aged<VersionEntry>>,
     aliases: BTreeMap<String, Aged<AliasEntry>>,
+    /// By slot.
+    urls: BTreeMap<String, Aged<UrlEntry>>,
 }
 
 /// Which watch, counted from the first, has confirmed an entry.
@@ -434,6 +444,7 @@ impl Catalog {
                     family.aliases.retain(|_, aged| aged.generation == current);
                 }
             }
+            Kind::Urls => inner.retain_urls(),
         }
         inner.families.retain(|_, family| !family.is_empty());
         let prefix = kind.prefix();
@@ -485,6 +496,7 @@ impl Kind {
             Kind::Heads => super::document::HEADS,
             Kind::Versions => super::document::VERSIONS,
             Kind::Aliases => super::document::ALIASES,
+            Kind::Urls => super::url::URLS,
         }
     }
 }
@@ -526,6 +538,9 @@ impl Inner {
             let known = family.versions.get(&number)?.entry.revision;
             older(known).then(|| family.versions.remove(&number))?;
             (uid, Kind::Versions)
+        } else if let Some((uid, slot)) = Uid::parse_url(document) {
+            self.remove_url(uid, slot, older)?;
+            (uid, Kind::Urls)
         } else {
             let (uid, name) = Uid::parse_alias(document)?;
             let family = self.families.get_mut(&uid)?;
@@ -542,7 +557,7 @@ impl Inner {
 
 impl Family {
     fn is_empty(&self) -> bool {
-        self.versions.is_empty() && self.aliases.is_empty()
+        self.versions.is_empty() && self.aliases.is_empty() && self.urls.is_empty()
     }
 }
 

@@ -21,6 +21,9 @@ pub enum Refusal {
     NoInvokeConfig(Arn),
     /// What an event invoke config is asked for is not there.
     NothingToConfigure,
+    /// The function or alias that a URL shall lead to is not there.
+    NoUrlFunction,
+    UrlExists(Arn),
     OtherRegion {
         asked: Region,
         here: Region,

@@ -15,9 +15,10 @@ use lamu_store::{Document, Expect, Metadata, MetadataError, Revision};
 use serde::Serialize;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::catalog::{AliasEntry, Catalog, HeadEntry, Kind, VersionEntry};
+use super::catalog::{AliasEntry, Catalog, HeadEntry, Kind, UrlEntry, VersionEntry};
 use super::document::{AliasDoc, FunctionKey, Head, Uid, VersionDoc};
 use super::refusal::Refusal;
+use super::url::UrlDoc;
 use super::watch;
 
 /// Attempts to write over others who write the same document. Each lost one
@@ -163,13 +164,59 @@ impl Store {
                         self.catalog.put_alias(AliasEntry { revision, uid, doc });
                     })
                 }
-                (None, Some(current)) => self.remove(&document, current.revision).await,
+                (None, Some(current)) => {
+                    // First, so that no URL waits for an alias of this name to
+                    // be made again.
+                    self.drop_url(uid, name).await?;
+                    self.remove(&document, current.revision).await
+                }
                 (None, None) => Ok(()),
             };
             match written {
                 Ok(()) => return Ok(answer),
                 Err(MetadataError::Conflict { .. }) => {
                     self.refresh(Kind::Aliases, &document).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refusal::Contended)
+    }
+
+    /// Changes a function's or alias's URL by what `decide` makes of it and of
+    /// the living function. `Ok(None)` deletes it, or leaves it absent.
+    pub async fn change_url<T>(
+        &self,
+        key: &FunctionKey,
+        slot: &str,
+        mut decide: impl FnMut(
+            Option<&Arc<HeadEntry>>,
+            Option<&Arc<UrlEntry>>,
+        ) -> Result<(Option<UrlDoc>, T), Refusal>,
+    ) -> Result<T, Refusal> {
+        let _turn = self.turn(key).await;
+        for _ in 0..ATTEMPTS_MAX {
+            let function = self.catalog.function(key);
+            let uid = function.as_ref().map(|function| function.head.uid);
+            let current = uid.and_then(|uid| self.catalog.url(uid, slot));
+            let (doc, answer) = decide(function.as_ref(), current.as_ref())?;
+            let Some(uid) = uid else { return Ok(answer) };
+            let document = uid.url_document(slot);
+            let written = match (doc, &current) {
+                (Some(doc), current) => {
+                    let expect =
+                        current.as_ref().map_or(Expect::Absent, |at| Expect::At(at.revision));
+                    self.metadata.put(&document, encode(&doc)?, expect).await.map(|revision| {
+                        self.catalog.put_url(UrlEntry { revision, uid, doc });
+                    })
+                }
+                (None, Some(current)) => self.remove(&document, current.revision).await,
+                (None, None) => Ok(()),
+            };
+            match written {
+                Ok(()) => return Ok(answer),
+                Err(MetadataError::Conflict { .. }) => {
+                    self.refresh(Kind::Urls, &document).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -217,6 +264,21 @@ impl Store {
         if let Err(error) = self.remove(document, revision).await {
             tracing::warn!(document, %error, "could not remove what a deleted function left");
         }
+    }
+
+    async fn drop_url(&self, uid: Uid, slot: &str) -> Result<(), Refusal> {
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(current) = self.catalog.url(uid, slot) else { return Ok(()) };
+            let document = uid.url_document(slot);
+            match self.remove(&document, current.revision).await {
+                Ok(()) => return Ok(()),
+                Err(MetadataError::Conflict { .. }) => {
+                    self.refresh(Kind::Urls, &document).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refusal::Contended)
     }
 
     async fn remove(&self, document: &str, revision: Revision) -> Result<(), MetadataError> {

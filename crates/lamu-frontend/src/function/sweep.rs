@@ -81,6 +81,9 @@ impl Sweeper {
             self.store.sweep(&alias.uid.alias_document(&alias.doc.name), alias.revision).await;
         }
         self.beside.sweep(&self.catalog).await;
+        for url in self.catalog.orphan_urls() {
+            self.store.sweep(&url.uid.url_document(url.doc.slot()), url.revision).await;
+        }
     }
 
     pub async fn sweep_packages(&self, now: Instant, grace: Duration) {

@@ -11,7 +11,7 @@ use lamu_store::{Change, Document, Metadata, MetadataError};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::catalog::{AliasEntry, Catalog, HeadEntry, KINDS, Kind, VersionEntry};
+use super::catalog::{AliasEntry, Catalog, HeadEntry, KINDS, Kind, UrlEntry, VersionEntry};
 use super::document::{FunctionKey, Uid};
 
 /// Between attempts to watch anew: soon enough not to serve old functions for
@@ -21,7 +21,7 @@ pub const AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Which kinds have been read whole at least once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Caught([bool; 3]);
+pub struct Caught([bool; KINDS.len()]);
 
 impl Caught {
     pub fn all(self) -> bool {
@@ -98,6 +98,11 @@ pub fn apply(catalog: &Catalog, kind: Kind, document: &Document) {
         Kind::Aliases => {
             if let (Some((uid, _)), Some(doc)) = (Uid::parse_alias(key), read(document)) {
                 catalog.put_alias(AliasEntry { revision: document.revision, uid, doc });
+            }
+        }
+        Kind::Urls => {
+            if let (Some((uid, _)), Some(doc)) = (Uid::parse_url(key), read(document)) {
+                catalog.put_url(UrlEntry { revision: document.revision, uid, doc });
             }
         }
     }

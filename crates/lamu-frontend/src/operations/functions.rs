@@ -337,6 +337,9 @@ impl Control {
             .await?;
         tracing::info!(function = %key.arn(), "deleted a function");
         let versions = self.catalog.versions(&gone.head);
+        for url in self.catalog.urls(gone.head.uid) {
+            self.store.sweep(&url.uid.url_document(url.doc.slot()), url.revision).await;
+        }
         for alias in self.catalog.aliases(gone.head.uid) {
             self.store.sweep(&alias.uid.alias_document(&alias.doc.name), alias.revision).await;
         }

@@ -15,6 +15,7 @@ use crate::cli::Deploy;
 use crate::client::archive::{pack_bootstrap, pack_dir};
 use crate::client::connection::{Ask, segment};
 use crate::client::detect::{Code, detect, name_of};
+use crate::client::url::show_or_make;
 use crate::client::{Connection, Refused};
 
 const FUNCTIONS: &str = "/2015-03-31/functions";
@@ -22,7 +23,7 @@ const FUNCTIONS: &str = "/2015-03-31/functions";
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 const SETTLE_POLL: Duration = Duration::from_millis(50);
 
-/// Prints the function's ARN.
+/// Prints the function's ARN, or its URL when asked for.
 pub fn deploy(deploy: &Deploy) -> anyhow::Result<()> {
     let connection = Connection::new(&deploy.target);
     let name = match &deploy.name {
@@ -42,7 +43,10 @@ pub fn deploy(deploy: &Deploy) -> anyhow::Result<()> {
         None => create(&connection, &name, &package, wanted, &deploy.role)?,
         Some(existing) => update(&connection, &path, &package, wanted, &existing)?,
     };
-    println!("{arn}");
+    match deploy.url {
+        true => println!("{}", show_or_make(&connection, &name, None, None)?),
+        false => println!("{arn}"),
+    }
     Ok(())
 }
 

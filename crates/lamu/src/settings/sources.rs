@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Every setting there is, by its flag's name.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "listen",
     "host-names",
     "data",
@@ -22,6 +22,7 @@ const NAMES: [&str; 23] = [
     "function-access-key-id",
     "function-secret-access-key",
     "function-session-token",
+    "url-base",
     "sandboxes-max",
     "memory-mib",
     "package-cache-mib",

@@ -19,7 +19,7 @@ fn catalog() -> Catalog {
 
 const UID: Uid = Uid(Uuid::from_u128(7));
 
-fn head(revision: u64, last_version: u64) -> HeadEntry {
+pub(super) fn head(revision: u64, last_version: u64) -> HeadEntry {
     let live = Live {
         latest: configuration(),
         status: Status::created().settled(Ok(())),
@@ -40,7 +40,7 @@ fn version(revision: u64, number: u64) -> VersionEntry {
     VersionEntry::new(UID, Revision(revision), doc)
 }
 
-fn alias(revision: u64, version: u64) -> AliasEntry {
+pub(super) fn alias(revision: u64, version: u64) -> AliasEntry {
     let doc = AliasDoc {
         name: "prod".into(),
         version: Version::Number(version),
