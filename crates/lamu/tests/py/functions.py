@@ -302,7 +302,6 @@ def what_is_not_there_yet_says_so():
     create(api, "f", ECHO)
     for ask in [
         lambda: api.invoke(FunctionName="f", InvocationType="Event"),
-        lambda: api.create_function_url_config(FunctionName="f", AuthType="NONE"),
         lambda: api.list_capacity_providers(),
     ]:
         try:

@@ -376,6 +376,8 @@ def writing_until_the_kill():
             print("ended in call", call, type(error).__name__)
             return
         call += 1
+        # Below 20 MiB a second, above which a function loses lines by design.
+        time.sleep(0.1)
 
 
 def everything_after_the_kill():
@@ -395,7 +397,8 @@ def everything_after_the_kill():
         calls.setdefault(match[1], []).append(int(match[2]))
     assert calls["0000"] == list(range(2_000))
     for lines in calls.values():
-        assert lines == list(range(len(lines))), "only the end may be missing"
+        gap = next((at for at, line in enumerate(lines) if at != line), None)
+        assert gap is None, f"only the end may be missing: {lines[max(0, gap - 3):gap + 5]} of {len(lines)}"
     run(api, "f", {"call": 9999})
     eventually("writing goes on", lambda: len(
         filtered(logs, "/aws/lambda/f", filterPattern="\"line 9999\"")) == 2_000)
