@@ -1,8 +1,8 @@
-//! JSON that extensions send, read without making anything of it: a text is
-//! checked once, strictly, and its parts are looked at where they lie.
+//! JSON that extensions and runtimes send, read without making anything of it:
+//! a text is checked once, strictly, and its parts are looked at where they
+//! lie.
 //!
-//! Not here: leaving members out of an object (`json`), which takes a
-//! function's bytes as they are.
+//! Not here: what is done with it (`telemetry`, `json`).
 
 use std::borrow::Cow;
 
