@@ -71,8 +71,23 @@ impl From<lamu_link::LogError> for LogsError {
 struct Ask<'a> {
     logs: &'a LogsHandle,
     caller: &'a Caller,
-    body: &'a Bytes,
+    input: &'a Value,
     now_ms: u64,
+}
+
+/// The members of a request, read once: what is checked for permission and
+/// what is done see the same. An object only, since a list would be taken for
+/// the members in their order by the operations and name nothing to the check.
+pub fn input(body: &[u8]) -> Result<Value, LogsError> {
+    if body.is_empty() {
+        return Ok(json!({}));
+    }
+    let refused = |message| LogsError::new("SerializationException", message);
+    let input: Value = serde_json::from_slice(body).map_err(|error| refused(error.to_string()))?;
+    match input {
+        Value::Object(_) => Ok(input),
+        _ => Err(refused("The request is no JSON object.".to_owned())),
+    }
 }
 
 /// Answers one request. `target` is the header's value.
@@ -80,16 +95,31 @@ pub async fn answer(
     logs: &LogsHandle,
     caller: &Caller,
     target: &str,
-    body: &Bytes,
+    input: &Value,
     now_ms: u64,
 ) -> Response<Bytes> {
-    let ask = Ask { logs, caller, body, now_ms };
+    let ask = Ask { logs, caller, input, now_ms };
     match operate(ask, target).await {
         Ok(value) => respond(200, None, &value),
-        Err(LogsError { status, code, message }) => {
-            respond(status, Some(code), &json!({"__type": code, "message": message}))
-        }
+        Err(error) => refuse(error),
     }
+}
+
+pub fn refuse(error: LogsError) -> Response<Bytes> {
+    let LogsError { status, code, message } = error;
+    respond(status, Some(code), &json!({"__type": code, "message": message}))
+}
+
+/// The name of the caller's group that is named by name or by ARN, with or
+/// without `:*`. Nothing for an ARN that is none of the caller's groups.
+pub fn group_named<'a>(caller: &Caller, identifier: &'a str) -> Option<&'a str> {
+    if !identifier.starts_with("arn:") {
+        return Some(identifier);
+    }
+    let (scope, name) = identifier.split_once(":log-group:")?;
+    let mine = format!("arn:aws:logs:{}:{}", caller.region, caller.account);
+    let name = name.strip_suffix(":*").unwrap_or(name);
+    (scope == mine && !name.is_empty()).then_some(name)
 }
 
 /// The answer to who may not ask.
@@ -140,8 +170,7 @@ fn respond(status: u16, code: Option<&'static str>, value: &Value) -> Response<B
 
 impl Ask<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, LogsError> {
-        let body: &[u8] = if self.body.is_empty() { b"{}" } else { self.body };
-        serde_json::from_slice(body)
+        T::deserialize(self.input)
             .map_err(|error| LogsError::new("SerializationException", error.to_string()))
     }
 
@@ -178,18 +207,14 @@ impl Ask<'_> {
     /// A group by name or ARN, with or without `:*`.
     fn identified(&self, identifier: String) -> Result<LogGroupName, LogsError> {
         check::all(|check| check.identifier("logGroupIdentifier", &identifier))?;
-        if !identifier.starts_with("arn:") {
-            return Ok(self.group(identifier));
-        }
-        self.of_arn(&identifier).ok_or_else(|| lamu_link::LogError::NoGroup.into())
+        let name = group_named(self.caller, &identifier).ok_or(lamu_link::LogError::NoGroup)?;
+        Ok(self.group(name))
     }
 
     /// The group of an ARN, if it is the caller's.
     fn of_arn(&self, arn: &str) -> Option<LogGroupName> {
-        let (scope, name) = arn.split_once(":log-group:")?;
-        let mine = format!("arn:aws:logs:{}:{}", self.caller.region, self.caller.account);
-        let name = name.strip_suffix(":*").unwrap_or(name);
-        (scope == mine && !name.is_empty()).then(|| self.group(name))
+        let name = arn.starts_with("arn:").then(|| group_named(self.caller, arn))?;
+        name.map(|name| self.group(name))
     }
 
     fn arn(&self, group: &str) -> String {

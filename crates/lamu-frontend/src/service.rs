@@ -262,13 +262,17 @@ impl Service {
         };
         let caller = identity.caller();
         let asker = read.asker(&identity, now);
-        for (action, arn) in access::logs::asked(&caller, target, &received.bytes) {
+        let input = match logs::input(&received.bytes) {
+            Ok(input) => input,
+            Err(error) => return whole(logs::refuse(error)),
+        };
+        for (action, arn) in access::logs::asked(&caller, target, &input) {
             if let Err(denied) = self.access.own(&asker, &action, &arn) {
                 return whole(logs::refuse_access(error::denied_text(&denied)));
             }
         }
         let now_ms = u64::try_from(now.timestamp_millis()).unwrap_or(0);
-        whole(logs::answer(&self.logs, &caller, target, &received.bytes, now_ms).await)
+        whole(logs::answer(&self.logs, &caller, target, &input, now_ms).await)
     }
 
     async fn lambda<B>(self: Arc<Self>, read: Read, body: B) -> (Counted, Response<Answer>)

@@ -6,17 +6,17 @@
 use serde_json::Value;
 
 use crate::function::resolve::Caller;
+use crate::logs::group_named;
 
 const GROUP_MEMBERS: [&str; 5] =
     ["logGroupName", "logGroupIdentifier", "logGroupIdentifiers", "logGroupNames", "resourceArn"];
 
 /// Actions, such as `logs:GetLogEvents`, each with a resource. `target` is the
-/// header's value, `Logs_20140328.GetLogEvents`.
-pub fn asked(caller: &Caller, target: &str, body: &[u8]) -> Vec<(String, String)> {
+/// header's value, `Logs_20140328.GetLogEvents`; `members` are the same that
+/// the operation will read.
+pub fn asked(caller: &Caller, target: &str, members: &Value) -> Vec<(String, String)> {
     let operation = target.rsplit('.').next().unwrap_or_default();
     let action = format!("logs:{operation}");
-    // What is no JSON names nothing, and will be refused for that.
-    let members: Value = serde_json::from_slice(body).unwrap_or_default();
     let stream = members.get("logStreamName").and_then(Value::as_str).unwrap_or_default();
     let mut groups: Vec<&str> = Vec::new();
     for member in GROUP_MEMBERS {
@@ -30,20 +30,14 @@ pub fn asked(caller: &Caller, target: &str, body: &[u8]) -> Vec<(String, String)
         groups.push("");
     }
     let Caller { account, region } = caller;
-    let arn = |group: &str| {
-        let group = name_of(group);
-        format!("arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:{stream}")
+    let arn = |named: &str| match group_named(caller, named) {
+        Some(group) => {
+            format!("arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:{stream}")
+        }
+        // Nothing of the caller's, and no operation will find it.
+        None => named.to_owned(),
     };
     groups.into_iter().map(|group| (action.clone(), arn(group))).collect()
-}
-
-/// The name in a group's ARN, or what is one already.
-fn name_of(identifier: &str) -> &str {
-    let name = match identifier.strip_prefix("arn:") {
-        Some(rest) => rest.splitn(6, ':').nth(5).unwrap_or_default(),
-        None => identifier,
-    };
-    name.strip_suffix(":*").unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -57,7 +51,8 @@ mod tests {
         let caller =
             Caller { account: AccountId::new("111111111111"), region: Region::new("us-east-1") };
         let arns = |target: &str, body: &str| {
-            let asked = asked(&caller, &format!("Logs_20140328.{target}"), body.as_bytes());
+            let members = crate::logs::input(body.as_bytes()).unwrap();
+            let asked = asked(&caller, &format!("Logs_20140328.{target}"), &members);
             assert!(asked.iter().all(|(action, _)| *action == format!("logs:{target}")));
             asked.into_iter().map(|(_, arn)| arn).collect::<Vec<String>>()
         };
@@ -84,7 +79,11 @@ mod tests {
                 r#"{"resourceArn": "arn:aws:logs:us-east-1:111111111111:log-group:g"}"#,
                 vec![of("g:log-stream:")],
             ),
-            ("GetLogEvents", "[not json", vec![of(":log-stream:")]),
+            (
+                "FilterLogEvents",
+                r#"{"logGroupIdentifier": "arn:x:log-group:/aws/lambda/f"}"#,
+                vec!["arn:x:log-group:/aws/lambda/f".to_owned()],
+            ),
         ];
         for (target, body, expected) in table {
             assert_eq!(arns(target, body), expected, "{target} {body}");

@@ -59,8 +59,8 @@ async fn serve(mut inbox: mpsc::Receiver<LogRequest>, first: u64, until: u64) {
 }
 
 async fn ask(store: &LogsHandle, operation: &str, input: Value) -> (u16, Value) {
-    let body = Bytes::from(input.to_string());
-    let response = answer(store, &caller(), &format!("Logs_20140328.{operation}"), &body, 0).await;
+    let target = format!("Logs_20140328.{operation}");
+    let response = answer(store, &caller(), &target, &input, 0).await;
     (response.status().as_u16(), serde_json::from_slice(response.body()).unwrap())
 }
 
@@ -186,4 +186,38 @@ async fn the_newest_come_first_when_asked_so() {
     assert_eq!(lines(&second).len(), 4);
     assert_eq!(lines(&second)[3], "line 1704067200");
     assert!(second.get("nextToken").is_none());
+}
+
+#[test]
+fn a_request_that_a_check_could_read_otherwise_than_its_operation_is_refused() {
+    for body in [
+        r#"{"logGroupName": "secret", "x": 1e999}"#,
+        r#"["secret"]"#,
+        r#""secret""#,
+        "null",
+        "{} {}",
+        "[not json",
+    ] {
+        let error = input(body.as_bytes()).unwrap_err();
+        assert_eq!((error.status, error.code), (400, "SerializationException"), "{body}");
+    }
+    assert_eq!(input(b"").unwrap(), json!({}));
+}
+
+#[tokio::test]
+async fn a_group_is_named_by_its_name_or_an_arn_of_the_callers_own() {
+    let own = "arn:aws:logs:us-east-1:000000000000:log-group:";
+    for (identifier, name) in [
+        ("/aws/lambda/f".to_owned(), Some(GROUP)),
+        (format!("{own}{GROUP}"), Some(GROUP)),
+        (format!("{own}{GROUP}:*"), Some(GROUP)),
+        (own.to_owned(), None),
+        (format!("arn:x:log-group:{GROUP}"), None),
+        (format!("arn:aws:logs:eu-west-1:000000000000:log-group:{GROUP}"), None),
+    ] {
+        assert_eq!(group_named(&caller(), &identifier), name, "{identifier}");
+        let (status, _) =
+            ask(&store(1), "FilterLogEvents", json!({"logGroupIdentifier": identifier})).await;
+        assert_eq!(status == 200, name.is_some(), "{identifier}");
+    }
 }
