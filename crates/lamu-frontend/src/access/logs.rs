@@ -11,15 +11,27 @@ use crate::logs::group_named;
 const GROUP_MEMBERS: [&str; 5] =
     ["logGroupName", "logGroupIdentifier", "logGroupIdentifiers", "logGroupNames", "resourceArn"];
 
+/// Whose resource is a stream ("Actions, resources, and condition keys for
+/// Amazon CloudWatch Logs" of the service authorization reference). The others
+/// are of the group, and ignore a stream's name or pass over it.
+const OF_STREAM: [&str; 3] = ["GetLogEvents", "PutLogEvents", "DeleteLogStream"];
+
 /// Actions, such as `logs:GetLogEvents`, each with a resource. `target` is the
 /// header's value, `Logs_20140328.GetLogEvents`; `members` are the same that
 /// the operation will read.
 pub fn asked(caller: &Caller, target: &str, members: &Value) -> Vec<(String, String)> {
     let operation = target.rsplit('.').next().unwrap_or_default();
     let action = format!("logs:{operation}");
-    let stream = members.get("logStreamName").and_then(Value::as_str).unwrap_or_default();
+    let stream = match OF_STREAM.contains(&operation) {
+        true => members.get("logStreamName").and_then(Value::as_str).unwrap_or_default(),
+        false => "",
+    };
     let mut groups: Vec<&str> = Vec::new();
     for member in GROUP_MEMBERS {
+        // The one list of groups shows all of them unless it is given these.
+        if operation == "DescribeLogGroups" && member != "logGroupIdentifiers" {
+            continue;
+        }
         match members.get(member) {
             Some(Value::String(group)) => groups.push(group),
             Some(Value::Array(several)) => groups.extend(several.iter().filter_map(Value::as_str)),
@@ -78,6 +90,33 @@ mod tests {
                 "TagResource",
                 r#"{"resourceArn": "arn:aws:logs:us-east-1:111111111111:log-group:g"}"#,
                 vec![of("g:log-stream:")],
+            ),
+            ("DescribeLogGroups", r#"{"logGroupName": "g"}"#, vec![of(":log-stream:")]),
+            ("DescribeLogGroups", r#"{"logGroupIdentifiers": ["g"]}"#, vec![of("g:log-stream:")]),
+            (
+                "FilterLogEvents",
+                r#"{"logGroupName": "g", "logStreamName": "s"}"#,
+                vec![of("g:log-stream:")],
+            ),
+            (
+                "DescribeLogStreams",
+                r#"{"logGroupName": "g", "logStreamName": "s"}"#,
+                vec![of("g:log-stream:")],
+            ),
+            (
+                "CreateLogStream",
+                r#"{"logGroupName": "g", "logStreamName": "s"}"#,
+                vec![of("g:log-stream:")],
+            ),
+            (
+                "PutLogEvents",
+                r#"{"logGroupName": "g", "logStreamName": "s"}"#,
+                vec![of("g:log-stream:s")],
+            ),
+            (
+                "DeleteLogStream",
+                r#"{"logGroupName": "g", "logStreamName": "s"}"#,
+                vec![of("g:log-stream:s")],
             ),
             (
                 "FilterLogEvents",
