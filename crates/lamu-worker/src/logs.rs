@@ -72,14 +72,15 @@ impl Default for LogLimits {
     }
 }
 
-/// Dropping it writes what is buffered and ends the thread.
+/// Closing or dropping it writes what is buffered and ends the thread.
 pub struct LogStore {
     sink: Arc<Sink>,
     disk: Arc<Mutex<Disk>>,
     stats: Arc<LogStats>,
     /// Held while streams are made, so that of two makers one is refused.
     making: Mutex<()>,
-    thread: Option<thread::JoinHandle<()>>,
+    /// Taken by whoever ends it.
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl fmt::Debug for LogStore {
@@ -100,7 +101,7 @@ impl LogStore {
                 .name("lamu-logs".to_owned())
                 .spawn(move || sink.drain_into(&disk, FLUSH_EVERY))?
         };
-        Ok(LogStore { sink, disk, stats, making: Mutex::new(()), thread: Some(thread) })
+        Ok(LogStore { sink, disk, stats, making: Mutex::new(()), thread: Mutex::new(Some(thread)) })
     }
 
     /// Writes one stream.
@@ -214,12 +215,23 @@ impl LogStore {
     }
 }
 
+impl LogStore {
+    /// Writes what is buffered, and nothing after: lines that still come are
+    /// not kept. Blocks.
+    pub fn close(&self) {
+        self.sink.close();
+        let thread = self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the log store's thread panicked");
+        }
+    }
+}
+
 impl Drop for LogStore {
     fn drop(&mut self) {
-        self.sink.close();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 

@@ -133,7 +133,7 @@ impl Platform {
         self.driver.destroy_all().await;
         let logs = self.logs.clone();
         // A task that failed has written its last line already.
-        let _ = tokio::task::spawn_blocking(move || logs.flush()).await;
+        let _ = tokio::task::spawn_blocking(move || logs.close()).await;
     }
 }
 

@@ -71,7 +71,7 @@ impl Document {
     }
 
     pub fn save(&self, dir: &Path, flush: Flush) -> io::Result<()> {
-        fs::create_dir_all(dir)?;
+        make_dir(dir)?;
         let new = dir.join(NEW_FILE);
         let mut file = File::create(&new)?;
         file.write_all(&serde_json::to_vec(self)?)?;
@@ -90,6 +90,19 @@ impl Document {
 /// Makes what was renamed or made in a directory outlive a power cut.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Makes a group's directory, `<store>/<account>/<region>/<group>`, but never
+/// the store's own: one that was taken away under us stays away.
+pub fn make_dir(dir: &Path) -> io::Result<()> {
+    let outer: Vec<&Path> = dir.ancestors().take(3).collect();
+    for dir in outer.into_iter().rev() {
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::time::UNIX_EPOCH;
 
 use tracing::warn;
 
-use super::document::{Document, Flush};
+use super::document::{Document, Flush, make_dir};
 use super::reader::{Candidate, View};
 use super::segment::{self, Index, Indexing, Segment};
 
@@ -311,7 +311,7 @@ impl Tail {
 }
 
 fn create(dir: &Path, group: &str, first_id: u64, now_ms: u64) -> io::Result<(Part, Tail)> {
-    fs::create_dir_all(dir)?;
+    make_dir(dir)?;
     let path = dir.join(format!("{first_id:020}.log"));
     let mut file = OpenOptions::new().append(true).create_new(true).open(&path)?;
     let mut header = Vec::new();

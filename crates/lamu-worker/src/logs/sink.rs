@@ -156,7 +156,8 @@ impl Sink {
         time_ms: u64,
         line: &[u8],
     ) -> Kept {
-        if pending.text.len() + pending.lines.len() * LINE_BYTES + line.len() > BUFFER_BYTES_MAX {
+        let bytes = pending.text.len() + pending.lines.len() * LINE_BYTES + line.len();
+        if pending.closing || bytes > BUFFER_BYTES_MAX {
             return Kept::No;
         }
         let before = pending.text.len();

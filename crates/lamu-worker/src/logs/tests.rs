@@ -106,6 +106,18 @@ async fn a_read_sees_what_was_just_written_in_time_order() {
     assert_eq!(logs.events(query("nothing")).await, Err(LogError::NoGroup));
 }
 
+#[test]
+fn a_store_that_was_taken_away_is_not_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("logs");
+    let store = open(&path, LogLimits::default());
+    dir.close().unwrap();
+    writer(&store, "g", "a").function(1, b"to nobody");
+    store.flush();
+    drop(store);
+    assert!(!path.parent().unwrap().exists());
+}
+
 #[tokio::test]
 async fn pages_follow_each_other_without_gap_or_repeat() {
     let dir = tempfile::tempdir().unwrap();

@@ -38,7 +38,15 @@ pub struct Host {
     pub returns: mpsc::UnboundedReceiver<(LeaseId, SandboxId)>,
     returned: mpsc::UnboundedSender<(LeaseId, SandboxId)>,
     leases: std::sync::atomic::AtomicU64,
+    store: Arc<LogStore>,
     pub dir: tempfile::TempDir,
+}
+
+impl Drop for Host {
+    /// Environments end with the test's runtime, after the directory has gone.
+    fn drop(&mut self) {
+        self.store.close();
+    }
 }
 
 impl Host {
@@ -57,7 +65,8 @@ impl Host {
         let mut config = WorkerConfig::new(WorkerId::new("w-1"), dir.path().to_owned(), 2, 8_192);
         change(&mut config);
         let worker =
-            Worker::start(config, driver, packages.clone(), placement_handle, store).unwrap();
+            Worker::start(config, driver, packages.clone(), placement_handle, store.clone())
+                .unwrap();
         let epoch = Epoch(1);
         worker.handle().adopt(epoch, manager_handle.clone()).await.unwrap();
         let (returned, returns) = mpsc::unbounded_channel();
@@ -72,6 +81,7 @@ impl Host {
             returns,
             returned,
             leases: Default::default(),
+            store,
             dir,
         }
     }
