@@ -23,7 +23,7 @@ use crate::direct;
 use crate::extensions::Extensions;
 use crate::lifecycle::{Ending, Launched, Then};
 use crate::output::{Last, Output, Pipe, Recorder};
-use crate::spawn::{self, SpawnError, Spawned};
+use crate::spawn::{self, Spawned};
 use crate::state::Phase;
 use crate::stream::Stream;
 use crate::sys::{self, Epoll, Wait};
@@ -378,13 +378,13 @@ impl Environment {
                 self.phase = Phase::Started;
                 self.adopt(spawned)
             }
-            Err(SpawnError::NoEntry(error)) => {
+            Err(error) => {
+                let error = self.fault_of_spawn(error)?;
                 eprintln!("lamu-init: could not execute the entry: {error}");
                 self.init_done(InitOutcome::NoEntry);
                 self.invoke = None;
                 Ok(())
             }
-            Err(SpawnError::Own(error)) => Err(error),
         }
     }
 

@@ -100,7 +100,8 @@ impl Environment {
                     self.extensions.launched(name, id, Ok(spawned.pid));
                     self.adopt_extension(spawned)?;
                 }
-                Err(SpawnError::NoEntry(error)) => {
+                Err(error) => {
+                    let error = self.fault_of_spawn(error)?;
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     let error_type = match errno {
                         libc::EACCES | libc::EPERM => "PermissionDenied",
@@ -110,7 +111,6 @@ impl Environment {
                     self.launch_failed(ExtensionEnd::NotStarted { name, errno });
                     return Ok(Launched::Failed);
                 }
-                Err(SpawnError::Own(error)) => return Err(error),
             }
         }
         Ok(Launched::Some)
@@ -127,6 +127,17 @@ impl Environment {
         names.sort();
         names.truncate(EXTENSIONS_MAX + 1);
         names
+    }
+
+    /// Why something could not be started, where that is the function's own
+    /// affair. What init lacks it lacks because of the extensions that run: they
+    /// may take every process there is.
+    pub(crate) fn fault_of_spawn(&self, error: SpawnError) -> io::Result<io::Error> {
+        match error {
+            SpawnError::NoEntry(error) => Ok(error),
+            SpawnError::Own(error) if self.extensions.has_external() => Ok(error),
+            SpawnError::Own(error) => Err(error),
+        }
     }
 
     fn launch_failed(&mut self, cause: ExtensionEnd) {

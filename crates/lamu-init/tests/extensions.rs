@@ -362,6 +362,44 @@ fn what_cannot_be_started_is_a_launch_error() {
 }
 
 #[test]
+fn what_extensions_leave_nothing_for_is_the_functions_fault() {
+    let directory = directory(&[("a", STAYS)]);
+    let (mut init, mut played) = started(&directory, 1);
+    // As when an extension has every process there may be: init cannot start
+    // another.
+    assert_eq!(played[0].http.call("GET", "/2018-06-01/ping", "", "").body, "pong");
+    let before = files_max(&init, 0);
+
+    assert_eq!(played[0].register("").status, 200);
+
+    expect_extension(&mut init, "a", ExtensionState::Registered);
+    let done = init.expect();
+    assert!(
+        matches!(done, FromInit::InitDone { outcome: InitOutcome::NoEntry, .. }),
+        "{done:?}"
+    );
+    files_max(&init, before);
+    init.invoke("r-1", b"1");
+    assert_eq!(introduced(&mut init).register("").status, 200);
+    assert!(init.scripted().pid > 0, "and the next Init is a good one");
+}
+
+/// Sets how many files init may open; how many it could before.
+fn files_max(init: &Init, max: u64) -> u64 {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let pid = init.child.id() as libc::pid_t;
+    // SAFETY: `before` is writable, and both live across the calls.
+    unsafe {
+        let none = std::ptr::null();
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, none, &raw mut before), 0);
+        let limit = libc::rlimit { rlim_cur: max, rlim_max: before.rlim_max };
+        let old = std::ptr::null_mut();
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, old), 0);
+    }
+    before.rlim_cur
+}
+
+#[test]
 fn directories_and_an_empty_place_are_no_extensions() {
     let directory = TempDir::new(&[("lib/agent", "x")]);
     let mut init = Init::boot_with(&directory.0);
