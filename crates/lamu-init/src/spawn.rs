@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use lamu_guest::{Entry, Start, User};
 
@@ -22,6 +23,12 @@ const TELEMETRY_FD: RawFd = 3;
 const DIRECT_FD: RawFd = 4;
 /// Everything that is moved onto a fixed descriptor starts above them.
 const SOURCE_FD_MIN: RawFd = 16;
+
+/// A child executes within a millisecond; this is for a host that stands still,
+/// and less than the host waits for the end of a reset. Extensions have the
+/// child's user and may stop it before it executes, and init serves nobody
+/// meanwhile.
+const EXEC_MAX: Duration = Duration::from_secs(3);
 
 /// A running runtime and the ends that init holds of its channels.
 #[derive(Debug)]
@@ -95,14 +102,22 @@ fn launch(start: &Start, image: &Image, managed: bool) -> Result<Spawned, SpawnE
     }
     drop((ends, failure_end));
 
-    match read_failure(failure)? {
+    match read_failure(failure, EXEC_MAX) {
         None => Ok(Spawned { pid, stdout, stderr, telemetry, direct }),
         Some(error) => {
-            let mut status = 0;
-            // SAFETY: `status` is writable; `pid` is our child, which exits.
-            unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            end(pid);
             Err(SpawnError::NoEntry(error))
         }
+    }
+}
+
+/// Ends a child that did not execute, stopped or not.
+fn end(pid: libc::pid_t) {
+    let mut status = 0;
+    // SAFETY: `status` is writable; `pid` is our child and not collected yet.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        libc::waitpid(pid, &raw mut status, 0);
     }
 }
 
@@ -193,15 +208,23 @@ fn above_fixed(fd: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Waits for the exec: nothing when it went well, else its error.
-fn read_failure(mut failure: File) -> io::Result<Option<io::Error>> {
-    // SAFETY: no pointers; `failure` is open. It may block: the child either
-    // executes, reports, or dies, and each ends the wait.
-    check(unsafe { libc::fcntl(failure.as_raw_fd(), libc::F_SETFL, 0) })?;
-    let mut errno = [0; 4];
-    match failure.read_exact(&mut errno) {
-        Ok(()) => Ok(Some(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
+fn read_failure(mut failure: File, patience: Duration) -> Option<io::Error> {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if !sys::wait_readable(failure.as_raw_fd(), left) {
+            if left.is_zero() {
+                return Some(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+            }
+            continue;
+        }
+        // Four bytes are written as one.
+        let mut errno = [0; 4];
+        return match failure.read_exact(&mut errno) {
+            Ok(()) => Some(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => Some(error),
+        };
     }
 }
 
@@ -365,4 +388,30 @@ fn drop_capabilities() {
 
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_neither_executes_nor_fails_is_given_up() {
+        let (failure, failure_end) = sys::pipe().unwrap();
+        // SAFETY: the child makes system calls only and ends in _exit.
+        let pid = unsafe {
+            let pid = check(libc::fork()).unwrap();
+            if pid == 0 {
+                libc::raise(libc::SIGSTOP);
+                libc::_exit(0);
+            }
+            pid
+        };
+        let error = read_failure(failure, Duration::from_millis(1)).unwrap();
+        assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
+        end(pid);
+        // SAFETY: no pointers that are followed.
+        let again = check(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) });
+        assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::ECHILD), "it was collected");
+        drop(failure_end);
+    }
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lamu_guest::Exit;
 
@@ -113,6 +113,15 @@ pub fn readable(files: [RawFd; 3]) -> [bool; 3] {
     // SAFETY: `polls` is writable for its three entries.
     let count = unsafe { libc::poll(polls.as_mut_ptr(), 3, 0) };
     polls.map(|poll| count > 0 && poll.revents != 0)
+}
+
+/// Waits until `fd` can be read; `false` when the time is over first, or the
+/// wait was interrupted.
+pub fn wait_readable(fd: RawFd, patience: Duration) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let limit = patience.as_micros().div_ceil(1000).min(60_000) as libc::c_int;
+    // SAFETY: `poll` is writable.
+    unsafe { libc::poll(&raw mut poll, 1, limit) > 0 }
 }
 
 pub fn set_close_on_exec(fd: RawFd) -> io::Result<()> {
