@@ -25,7 +25,7 @@ use crate::record;
 use crate::subscription::{Destination, Subscription};
 use crate::sys::{self, Epoll};
 
-/// An answer within this, or the batch is sent again.
+/// Progress within this, or the batch is sent again.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 
 /// A listener that is not up yet, or fails for a moment, is tried for about
@@ -89,7 +89,7 @@ impl Sink {
         if let Some(error) = stream.take_error()? {
             return Err(error);
         }
-        if matches!(self.subscription.destination, Destination::Tcp { .. }) {
+        if self.subscription.is_tcp() {
             epoll.add(&stream, self.token, sys::READ | sys::WRITE)?;
             self.stream = Some(stream);
         }
@@ -158,7 +158,7 @@ impl Sink {
         if self.stream.is_none() {
             return;
         }
-        match self.advance(scratch) {
+        match self.advance(scratch, now) {
             Ok(Progress::Going(interest)) => {
                 let Some(stream) = &self.stream else { return };
                 let _ = epoll.modify(stream, self.token, interest);
@@ -254,32 +254,38 @@ impl Sink {
     fn fail(&mut self, now: Instant) {
         self.stream = None;
         let Some(flight) = &mut self.flight else { return };
-        if flight.attempt < ATTEMPTS_MAX {
+        // What a TCP subscriber has of it would come twice.
+        let has_part = self.subscription.is_tcp() && flight.sent > 0;
+        if flight.attempt < ATTEMPTS_MAX && !has_part {
             flight.waits = true;
             flight.until = now + WAIT_MIN * (1 << (flight.attempt - 1));
             return;
         }
-        let (records, bytes) = (flight.items as u64, flight.wire.len() as u64);
+        let (records, bytes) = flight.unsent(self.subscription.is_tcp());
         self.flight = None;
         self.lose(records, bytes);
     }
 
     fn land(&mut self) {
         self.flight = None;
-        if matches!(self.subscription.destination, Destination::Http { .. }) {
+        if !self.subscription.is_tcp() {
             self.stream = None;
         }
     }
 
-    fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Progress> {
+    fn advance(&mut self, scratch: &mut [u8], now: Instant) -> io::Result<Progress> {
         let Some(stream) = &self.stream else { return Ok(Progress::Going(0)) };
-        let keeps = matches!(self.subscription.destination, Destination::Tcp { .. });
+        let keeps = self.subscription.is_tcp();
         if let Some(flight) = &mut self.flight
             && !flight.waits
         {
             while flight.sent < flight.wire.len() {
                 match (&*stream).write(&flight.wire[flight.sent..]) {
-                    Ok(count) => flight.sent += count,
+                    Ok(count) => {
+                        // Slow is not silent.
+                        flight.sent += count;
+                        flight.until = now + ATTEMPT_MAX;
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error),
@@ -341,7 +347,114 @@ impl Flight {
             || length.is_some_and(|length| body >= length)
     }
 
+    /// Records and bytes that did not leave. TCP takes lines, and those that
+    /// left whole are there; of HTTP nothing is before the answer.
+    fn unsent(&self, lines: bool) -> (u64, u64) {
+        let rest = if lines { &self.wire[self.sent..] } else { &self.wire[..] };
+        let left = rest.iter().filter(|&&byte| byte == b'\n').count();
+        let records = if lines { left.min(self.items) } else { self.items };
+        (records as u64, rest.len() as u64)
+    }
+
     fn accepted(&self) -> bool {
         self.answer.starts_with(b"HTTP/1.") && self.answer.get(9) == Some(&b'2')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
+
+    use lamu_guest::TelemetryTypes;
+
+    use super::*;
+
+    struct Stage {
+        sink: Sink,
+        epoll: Epoll,
+        listener: TcpListener,
+        peer: TcpStream,
+        now: Instant,
+    }
+
+    /// A TCP subscriber to which little can be under way, and a batch of one
+    /// event for it.
+    fn stage() -> Stage {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        shrink(&listener, libc::SO_RCVBUF);
+        let port = listener.local_addr().unwrap().port();
+        let subscription = Subscription {
+            types: TelemetryTypes { platform: true, function: true, extension: true },
+            destination: Destination::Tcp { port },
+            items_max: 10_000,
+            bytes_max: 1 << 20,
+            timeout: Duration::from_millis(25),
+            first_schema: false,
+        };
+        let (mut sink, epoll) = (Sink::new(subscription, 1), Epoll::new().unwrap());
+        sink.connect_first(&epoll).unwrap();
+        shrink(sink.stream.as_ref().unwrap(), libc::SO_SNDBUF);
+        let (peer, _) = listener.accept().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let now = Instant::now();
+        sink.put(&[b'x'; 500_000], now, &epoll);
+        sink.flush(now, &epoll);
+        Stage { sink, epoll, listener, peer, now }
+    }
+
+    fn shrink(socket: &impl AsRawFd, buffer: libc::c_int) {
+        let bytes: libc::c_int = 4096;
+        // SAFETY: `bytes` lives across the call, which only reads it.
+        let done = unsafe {
+            let value = (&raw const bytes).cast();
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, buffer, value, 4)
+        };
+        assert_eq!(done, 0);
+    }
+
+    impl Stage {
+        /// Has some of the batch leave, at this moment of the sink's.
+        fn send_some(&mut self) {
+            let sent = |sink: &Sink| sink.flight.as_ref().map_or(usize::MAX, |f| f.sent);
+            let before = sent(&self.sink);
+            let mut piece = [0; 4096];
+            loop {
+                self.sink.serve(&mut piece, self.now, &self.epoll);
+                if sent(&self.sink) > before {
+                    return;
+                }
+                assert!(self.peer.read(&mut piece).unwrap() > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_tcp_subscriber_gets_a_batch_once() {
+        let mut stage = stage();
+        for _ in 0..4 {
+            stage.send_some();
+            stage.now += ATTEMPT_MAX * 3 / 5;
+            stage.sink.keep_time(stage.now, &stage.epoll);
+        }
+        assert!(stage.listener.accept().is_err(), "it is still the first connection");
+        while stage.sink.flight.is_some() {
+            stage.send_some();
+        }
+        assert_eq!((stage.sink.lost_records, stage.sink.lost_bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_that_partly_went_over_tcp_is_not_sent_again() {
+        let mut stage = stage();
+        stage.send_some();
+        // Silent for too long, but not so long that all was frozen.
+        stage.now += ATTEMPT_MAX * 6 / 5;
+        stage.sink.keep_time(stage.now, &stage.epoll);
+        assert!(stage.sink.flight.is_none());
+        assert_eq!(stage.sink.lost_records, 1);
+        stage.now += ATTEMPT_MAX;
+        stage.sink.keep_time(stage.now, &stage.epoll);
+        assert!(stage.listener.accept().is_err(), "nobody connected again");
     }
 }

@@ -157,6 +157,12 @@ fn parse_uri(uri: &str) -> Result<(u16, String), &'static str> {
     Ok((port, path))
 }
 
+impl Subscription {
+    pub fn is_tcp(&self) -> bool {
+        matches!(self.destination, Destination::Tcp { .. })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
