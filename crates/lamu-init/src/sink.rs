@@ -96,6 +96,17 @@ impl Sink {
         Ok(())
     }
 
+    /// Takes the place of `earlier`, whose connection is closed: what it held
+    /// is lost, and counted with what it had lost.
+    pub fn replace(&mut self, earlier: &Sink) {
+        self.lose(earlier.lost_records, earlier.lost_bytes);
+        self.lose(earlier.items as u64, earlier.batch.len() as u64);
+        if let Some(flight) = &earlier.flight {
+            let (records, bytes) = flight.unsent(earlier.subscription.is_tcp());
+            self.lose(records, bytes);
+        }
+    }
+
     /// Takes one event, a JSON object.
     pub fn put(&mut self, event: &[u8], now: Instant, epoll: &Epoll) {
         if event.len() > EVENT_BYTES_MAX {

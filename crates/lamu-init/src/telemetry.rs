@@ -115,7 +115,11 @@ impl Telemetry {
         }
         let mut subscriber = Subscriber { owner, api, count, sink };
         match earlier {
-            Some(earlier) => self.subscribers[earlier] = subscriber,
+            Some(earlier) => {
+                let earlier = &mut self.subscribers[earlier];
+                subscriber.sink.replace(&earlier.sink);
+                *earlier = subscriber;
+            }
             None => {
                 let now = Instant::now();
                 for early in &self.early {

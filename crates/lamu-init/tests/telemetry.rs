@@ -280,6 +280,22 @@ fn a_slow_subscriber_loses_records_and_hears_how_many() {
 }
 
 #[test]
+fn what_an_earlier_subscription_held_is_counted_as_lost() {
+    let mut stage = Stage::new("Text");
+    let (listener, port) = listener();
+    stage.listen_http("\"platform\"", 30_000, port);
+    for _ in 0..3 {
+        stage.tell(TelemetryApi::Telemetry, r#"{"type":"platform.extension"}"#);
+    }
+    stage.init.expect_quiet(&stage.runtime);
+    stage.listen_http("\"platform\"", 25, port);
+    stage.tell(TelemetryApi::Telemetry, r#"{"type":"platform.start"}"#);
+    let told = batches_until(&listener, "platform.start");
+    assert!(told.contains("\"type\":\"platform.logsDropped\""), "{told}");
+    assert!(told.contains("\"droppedRecords\":3"), "{told}");
+}
+
+#[test]
 fn shutdown_hands_over_what_was_gathered_before_it_is_told() {
     let mut stage = Stage::new("Text");
     let (listener, port) = listener();
