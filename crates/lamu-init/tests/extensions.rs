@@ -374,10 +374,7 @@ fn what_extensions_leave_nothing_for_is_the_functions_fault() {
 
     expect_extension(&mut init, "a", ExtensionState::Registered);
     let done = init.expect();
-    assert!(
-        matches!(done, FromInit::InitDone { outcome: InitOutcome::NoEntry, .. }),
-        "{done:?}"
-    );
+    assert!(matches!(done, FromInit::InitDone { outcome: InitOutcome::NoEntry, .. }), "{done:?}");
     files_max(&init, before);
     init.invoke("r-1", b"1");
     assert_eq!(introduced(&mut init).register("").status, 200);

@@ -388,12 +388,14 @@ impl Environment {
         if !call.tail {
             caller.answer(&invocation, None);
         }
+        let report = self.report(&mut invocation, took, used, trace);
         let life = match after {
             After::Serve => Life::On,
             After::Reset => self.reset(invocation.reset_reason()).await,
             After::Destroy => Life::Over,
         };
-        self.finish(&mut invocation, took, used, trace);
+        // What the runtime said at its end belongs above.
+        self.made.journal.end(report, invocation.reported, trace);
         if call.tail {
             let tail = self.made.journal.take_tail();
             caller.answer(&invocation, Some(tail));
@@ -533,14 +535,15 @@ impl Environment {
         self.made.publish();
     }
 
-    /// END and REPORT.
-    fn finish(
+    /// What END and REPORT say. Subscribers hear of it while they are there: a
+    /// reset ends them.
+    fn report(
         &mut self,
         invocation: &mut Invocation,
         took: Duration,
         used_bytes: u64,
         trace: Option<&str>,
-    ) {
+    ) -> Report {
         let used_mib = used_bytes.div_ceil(1 << 20) as u32;
         let counters = &self.context.stats;
         if invocation.status != ReportStatus::Success {
@@ -567,8 +570,9 @@ impl Environment {
             status: invocation.status.clone(),
             extension_overhead,
         };
-        self.made.journal.end(report, invocation.reported, fault.as_ref(), trace);
+        self.made.journal.telemetry.end(&report, fault.as_ref(), trace);
         self.made.publish();
+        report
     }
 
     /// Ends the runtime; sandbox and `/tmp` stay.

@@ -11,10 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use lamu_model::{
-    Arn, ExtensionLine, Fault, InitPhase, InitReport, InitRuntimeDone, InitStart,
-    InitializationType, LOG_TAIL_BYTES_MAX, LogFormat, LogLevel, LogsDropped, Report, ReportStatus,
-    RequestId, RuntimeDone, RuntimeVersion, StartLine, SubscriptionApi, SubscriptionLine,
-    VersionSpec,
+    Arn, ExtensionLine, InitPhase, InitReport, InitRuntimeDone, InitStart, InitializationType,
+    LOG_TAIL_BYTES_MAX, LogFormat, LogLevel, LogsDropped, Report, ReportStatus, RequestId,
+    RuntimeDone, RuntimeVersion, StartLine, SubscriptionApi, SubscriptionLine, VersionSpec,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -175,15 +174,8 @@ impl Journal {
 
     /// END and REPORT. `reported` says that the runtime itself named the
     /// error, which the text form leaves out.
-    pub fn end(
-        &mut self,
-        mut report: Report,
-        reported: bool,
-        fault: Option<&Fault>,
-        trace: Option<&str>,
-    ) {
+    pub fn end(&mut self, mut report: Report, reported: bool, trace: Option<&str>) {
         self.note_dropped();
-        self.telemetry.end(&report, fault, trace);
         if self.is_json() {
             let trace = trace.filter(|_| self.spec.tracing_active);
             self.json(report.status.level_or(LogLevel::Info), |time| report.json(time, trace));
