@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{body, call, eventually, fault, new_sandbox, tail};
-use lamu_guest::{Exit, FromInit, InitOutcome, PROTOCOL, ToInit};
+use lamu_guest::{Exit, FromInit, InitOutcome, PROTOCOL, ShutdownReason, ToInit};
 use lamu_link::{
     BootError, InvokeError, Load, ManagerHandle, ManagerRequest, PlacementRequest, WorkerEvent,
 };
@@ -349,6 +349,7 @@ async fn a_provisioned_environment_whose_init_fails_is_none() {
         init.hello().await;
         let (error_type, body) = ("Runtime.ImportModuleError".to_owned(), b"{}".to_vec());
         init.init_done(InitOutcome::Reported { error_type, body }).await;
+        init.reset().await;
         init.hear().await
     };
     let (booted, heard) = tokio::join!(stage.host.provision(&stage.spec), failing);
@@ -362,8 +363,10 @@ async fn a_provisioned_environment_whose_init_fails_is_none() {
         init.hear().await
     };
     let begun = tokio::time::Instant::now();
-    let (booted, _) = tokio::join!(stage.host.provision(&stage.spec), slow);
+    let (booted, heard) = tokio::join!(stage.host.provision(&stage.spec), slow);
     assert_eq!(booted.unwrap_err(), BootError::InitFailed { what: "timeout".to_owned() });
+    let why = ToInit::Reset(ShutdownReason::Timeout);
+    assert_eq!(heard, Some(why), "extensions that started hear of it");
     assert!(begun.elapsed() >= Duration::from_secs(130), "{:?}", begun.elapsed());
 }
 

@@ -194,10 +194,9 @@ pub async fn make(
             };
             publish(&mut channel, &mut journal);
             if initialization.is_provisioned() {
-                // Extensions hear why it ends.
-                if extensions.any() {
-                    let _ = super::reset(&mut channel, &mut journal, reason).await;
-                }
+                // Extensions hear why it ends. Which there are, init tells at the
+                // end of Init, and to that it may not have come.
+                let _ = super::reset(&mut channel, &mut journal, reason).await;
                 return Err(BootError::InitFailed { what: failure_name(&failed) });
             }
             super::reset(&mut channel, &mut journal, reason).await.map_err(|_| {
