@@ -87,6 +87,7 @@ impl Stage {
             memory_mib: 128,
             cpu_millis: 1_000,
             cpu_millis_max: Some(1_000),
+            init_secs_max: 10,
             pids_max: 1_024,
             tmp_mib: 512,
             mounts: vec![Mount { sources: vec![self.package.clone()], target: "/var/task".into() }],

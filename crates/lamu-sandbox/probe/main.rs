@@ -63,6 +63,7 @@ async fn own(data_dir: &str) {
         memory_mib: 128,
         cpu_millis: 1_000,
         cpu_millis_max: Some(1_000),
+        init_secs_max: 10,
         pids_max: 64,
         tmp_mib: 16,
         mounts: Vec::new(),

@@ -188,6 +188,7 @@ fn spec() -> SandboxSpec {
         memory_mib: 128,
         cpu_millis: 1_000,
         cpu_millis_max: Some(1_000),
+        init_secs_max: 10,
         pids_max: 64,
         tmp_mib: 16,
         mounts: vec![crate::Mount {

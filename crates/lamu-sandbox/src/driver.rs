@@ -45,9 +45,9 @@ pub trait Driver: Send + Sync + fmt::Debug {
 
     /// Begins to enforce [`SandboxSpec::cpu_millis_max`], where there is one, to be
     /// called when Init is over: until then only the share under contention
-    /// holds, as on Lambda. A driver does so by itself 10 seconds after the
-    /// claim, the longest that Init may take; one whose machines have a fixed
-    /// number of processors does nothing.
+    /// holds, as on Lambda. A driver does so by itself
+    /// [`SandboxSpec::init_secs_max`] after the claim; one whose machines have a
+    /// fixed number of processors does nothing.
     fn hold_cpu(&self, sandbox: SandboxId) -> Result<(), DriverError> {
         let _ = sandbox;
         Ok(())
@@ -75,6 +75,8 @@ pub struct SandboxSpec {
     pub cpu_millis: u32,
     /// Ceiling of the same unit, whether others want the CPU or not.
     pub cpu_millis_max: Option<u32>,
+    /// Longest that Init may take.
+    pub init_secs_max: u64,
     /// Processes and threads.
     pub pids_max: u32,
     /// Size of `/tmp`.

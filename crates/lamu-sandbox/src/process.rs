@@ -62,10 +62,6 @@ pub use spawner::{FUNCTION_GID, FUNCTION_UID, SPAWNER_ARGUMENT, spawner_main_if_
 /// more only wait inside the kernel.
 const STARTS_PER_CORE: usize = 2;
 
-/// When the CPU ceiling begins to hold without being asked for: the longest
-/// that Init may take.
-const CPU_FREE_SECS_MAX: u64 = 10;
-
 /// What a process driver is made from.
 #[derive(Clone, Debug)]
 pub struct ProcessDriverConfig {
@@ -372,7 +368,7 @@ impl Driver for ProcessDriver {
             return Err(step("serve the endpoints")(error));
         }
         if spec.cpu_millis_max.is_some() {
-            let wait = Duration::from_secs(CPU_FREE_SECS_MAX);
+            let wait = Duration::from_secs(spec.init_secs_max);
             self.inner.machines.hold_cpu_after(spec.sandbox, wait);
         }
         let channel = std::os::unix::net::UnixStream::from(channel);

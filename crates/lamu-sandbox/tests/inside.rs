@@ -5,7 +5,7 @@ mod common;
 use std::net::TcpListener;
 
 use common::{Host, is_root, mount};
-use lamu_sandbox::Driver;
+use lamu_sandbox::{Driver, SandboxSpec};
 
 const EPERM: &str = "error 1";
 const ENOENT: &str = "error 2";
@@ -304,6 +304,25 @@ async fn the_cpu_ceiling_holds_from_when_it_is_asked_for() {
     let mut inside = host.inside_with(|spec| spec.cpu_millis_max = Some(100)).await;
     host.driver.hold_cpu(inside.sandbox).unwrap();
     let share: u32 = inside.ask("fn spin 1000").await.parse().unwrap();
+    assert!(share <= 200, "{share} thousandths of a core");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cpu_ceiling_holds_by_itself_when_init_has_had_its_time() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::start().await;
+    let ceiling = |spec: &mut SandboxSpec| {
+        spec.cpu_millis_max = Some(100);
+        spec.init_secs_max = 0;
+    };
+    let mut inside = host.inside_with(ceiling).await;
+    let mut share = 1_000;
+    // The ceiling comes while the first of these spins, at the latest.
+    for _ in 0..2 {
+        share = inside.ask("fn spin 1000").await.parse().unwrap();
+    }
     assert!(share <= 200, "{share} thousandths of a core");
 }
 

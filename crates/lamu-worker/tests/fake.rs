@@ -318,7 +318,9 @@ async fn an_init_beyond_ten_seconds_is_ended_and_paid_again() {
 async fn a_provisioned_environment_is_initialised_before_any_call_and_says_so() {
     let mut stage = Stage::new().await;
     let start = async {
-        let mut init = Init::new(stage.births.recv().await.unwrap());
+        let birth = stage.births.recv().await.unwrap();
+        assert_eq!(birth.spec.init_secs_max, 130, "no CPU ceiling holds before");
+        let mut init = Init::new(birth);
         init.say(FromInit::Hello { protocol: PROTOCOL }).await;
         let Some(ToInit::Start(start)) = init.hear().await else { panic!() };
         // Longer than an Init on demand may take.

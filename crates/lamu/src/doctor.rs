@@ -159,6 +159,7 @@ async fn try_one(driver: &ProcessDriver) -> Finding {
         memory_mib: 128,
         cpu_millis: 1_000,
         cpu_millis_max: Some(1_000),
+        init_secs_max: 10,
         pids_max: 64,
         tmp_mib: 16,
         mounts: Vec::new(),

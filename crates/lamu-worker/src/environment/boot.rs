@@ -116,7 +116,7 @@ pub async fn make(
         let turn = context.boots.acquire().await.map_err(|_| BootError::WorkerGone)?;
         let class = ShellClass { account: spec.account.clone() };
         let shell = context.driver.prepare(&class).await.map_err(driver_error)?;
-        let wanted = sandbox_spec(context, sandbox, spec, &packages, &launch);
+        let wanted = sandbox_spec(context, sandbox, spec, initialization, &packages, &launch);
         let machine = context.driver.claim(shell, &wanted).await.map_err(driver_error)?;
         Ok((machine, packages, launch, turn))
     };
@@ -277,6 +277,7 @@ fn sandbox_spec(
     context: &Context,
     sandbox: SandboxId,
     spec: &VersionSpec,
+    initialization: InitializationType,
     packages: &[Arc<Unpacked>],
     launch: &Launch,
 ) -> SandboxSpec {
@@ -292,6 +293,7 @@ fn sandbox_spec(
         memory_mib: spec.memory_mib,
         cpu_millis: cpu_millis(spec.memory_mib),
         cpu_millis_max: context.config.cpu_millis_max(spec.memory_mib),
+        init_secs_max: initialization.init_secs_max(spec.timeout_secs),
         // Init is one more.
         pids_max: PROCESSES_MAX + 1,
         tmp_mib: spec.ephemeral_mib,
