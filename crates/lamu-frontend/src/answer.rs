@@ -1,5 +1,5 @@
-//! Bodies of answers: whole, a package read piece by piece, or the events of
-//! a streamed response.
+//! Bodies of answers: whole, a package read piece by piece, the events of a
+//! streamed response, or what a function streams through its URL.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use lamu_store::{Packages, PackagesError};
 use tokio::sync::mpsc;
 
 use crate::stream::Events;
+use crate::url::stream::{Broken, Flow};
 
 /// Read of a package at a time.
 const PIECE_BYTES: u64 = 256 * 1024;
@@ -25,6 +26,7 @@ pub enum Answer {
     Whole(Option<Bytes>),
     Package { pieces: mpsc::Receiver<Result<Bytes, PackagesError>>, left: u64 },
     Events(Events),
+    Flow(Flow),
 }
 
 impl Answer {
@@ -50,8 +52,12 @@ impl Answer {
 /// An answer that cannot be finished; hyper then closes the connection, which
 /// is how the client learns it.
 #[derive(Debug, thiserror::Error)]
-#[error("a package could not be read")]
-pub struct Unfinished(#[source] Option<PackagesError>);
+pub enum Unfinished {
+    #[error("a package could not be read")]
+    Package(#[source] Option<PackagesError>),
+    #[error("a function failed half way")]
+    Function,
+}
 
 impl From<Infallible> for Unfinished {
     fn from(never: Infallible) -> Unfinished {
@@ -79,13 +85,17 @@ impl Body for Answer {
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "a package could not be sent");
-                    Poll::Ready(Some(Err(Unfinished(Some(error)))))
+                    Poll::Ready(Some(Err(Unfinished::Package(Some(error)))))
                 }
-                Some(Ok(_)) | None => Poll::Ready(Some(Err(Unfinished(None)))),
+                Some(Ok(_)) | None => Poll::Ready(Some(Err(Unfinished::Package(None)))),
             },
             Answer::Events(events) => {
                 Poll::Ready(ready!(events.poll_next(context)).map(|event| Ok(Frame::data(event))))
             }
+            Answer::Flow(flow) => Poll::Ready(
+                ready!(flow.poll_next(context))
+                    .map(|piece| piece.map(Frame::data).map_err(|Broken| Unfinished::Function)),
+            ),
         }
     }
 
@@ -94,6 +104,7 @@ impl Body for Answer {
             Answer::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Answer::Package { left, .. } => *left == 0,
             Answer::Events(events) => events.ended(),
+            Answer::Flow(flow) => flow.ended(),
         }
     }
 
@@ -103,7 +114,7 @@ impl Body for Answer {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Answer::Package { left, .. } => SizeHint::with_exact(*left),
-            Answer::Events(_) => SizeHint::default(),
+            Answer::Events(_) | Answer::Flow(_) => SizeHint::default(),
         }
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! Host or path ─▶ address ─▶ catalog ─▶ cors (preflight) ─▶ signature
-//!   ─▶ event ─▶ the invoke path ─▶ response ─▶ cors (headers)
+//!   ─▶ event ─▶ the invoke path ─▶ response or stream ─▶ cors (headers)
 //! ```
 //!
-//! `address`, `cors`, `event` and `response` are decisions over values;
-//! `serve` does the talking.
+//! `address`, `cors`, `event`, `prelude` and `response` are decisions over
+//! values; `serve` does the talking, and `stream` goes on with it.
 //!
 //! Who may call. Pages in browsers may, other than with the API: a URL with
 //! AuthType NONE is public because its owner said so, and CORS says which
@@ -28,5 +28,7 @@
 pub mod address;
 pub mod cors;
 pub mod event;
+pub mod prelude;
 pub mod response;
 pub mod serve;
+pub mod stream;

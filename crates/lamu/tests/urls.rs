@@ -1,5 +1,6 @@
 //! Function URLs as HTTP clients, pages in browsers and signers see them. The
-//! scenarios are in `py/urls.py`.
+//! scenarios are in `py/urls.py`, those of streamed responses in
+//! `py/url_streams.py`.
 
 mod support;
 
@@ -136,5 +137,54 @@ fn requests_that_are_no_http_harm_nobody() {
         assert_ne!(status(&answer), "200", "{broken}: {answer}");
     }
     assert_eq!(status(&ask(&format!("GET {path}"), "")), "200");
+    lamu.stop();
+}
+
+/// What streams through a URL, with as much bandwidth as there is.
+fn streamed(scenario: &str) {
+    let lamu = Lamu::start_with(&["--stream-mib-per-sec", "0"]);
+    let pid = lamu.pid().to_string();
+    lamu.python_with("url_streams", scenario, &[("LAMU_TEST_PID", &pid)]);
+    lamu.stop();
+}
+
+macro_rules! streamed {
+    ($($scenario:ident),* $(,)?) => {
+        mod streamed { $(
+            #[test]
+            fn $scenario() {
+                super::streamed(stringify!($scenario));
+            }
+        )* }
+    };
+}
+
+streamed!(
+    modes_are_configured_and_changed,
+    preludes_become_heads,
+    heads_and_pieces_come_at_once,
+    without_a_prelude_every_byte_is_body,
+    failures_before_the_first_byte_are_bad_gateways,
+    failures_half_way_end_the_connection,
+    answers_without_a_body_have_none,
+    the_rest_is_as_for_other_urls,
+    curl_shows_what_streams,
+    slow_readers_slow_the_function,
+    readers_that_hang_up,
+);
+
+#[test]
+fn streams_have_the_rate_of_lambda() {
+    let lamu = Lamu::start();
+    lamu.python("url_streams", "the_rate_of_lambda");
+    lamu.stop();
+}
+
+#[test]
+fn stock_rust_client_streams_through_a_url() {
+    let lamu = Lamu::start();
+    let example = support::workspace().join("examples/stream-rust");
+    lamu.lamu_ok(&["deploy", example.to_str().unwrap()]);
+    lamu.python("url_streams", "stock_rust_client");
     lamu.stop();
 }

@@ -25,7 +25,7 @@ impl Control {
     ) -> Result<CreateFunctionUrlConfigResponse, Refusal> {
         let target = ask.target(&input.function_name, input.qualifier.as_deref())?;
         let alias = alias_of(&target)?;
-        let invoke_mode = input.invoke_mode.as_deref().map(read_mode).transpose()?;
+        let invoke_mode = input.invoke_mode.as_deref().map(InvokeMode::read);
         let cors = match &input.cors {
             Some(given) => CorsRules::read(given)?,
             None => None,
@@ -82,7 +82,7 @@ impl Control {
     ) -> Result<UpdateFunctionUrlConfigResponse, Refusal> {
         let target = ask.target(&input.function_name, input.qualifier.as_deref())?;
         let alias = alias_of(&target)?;
-        let invoke_mode = input.invoke_mode.as_deref().map(read_mode).transpose()?;
+        let invoke_mode = input.invoke_mode.as_deref().map(InvokeMode::read);
         let cors = input.cors.as_ref().map(CorsRules::read).transpose()?;
         let doc = self
             .store
@@ -192,14 +192,5 @@ fn alias_of(target: &Target) -> Result<Option<&str>, Refusal> {
         None => Ok(None),
         Some(Qualifier::Alias(name)) => Ok(Some(name)),
         Some(Qualifier::Version(_)) => Err(Refusal::NoUrlFunction),
-    }
-}
-
-fn read_mode(text: &str) -> Result<InvokeMode, Refusal> {
-    match InvokeMode::read(text) {
-        InvokeMode::Buffered => Ok(InvokeMode::Buffered),
-        InvokeMode::ResponseStream => {
-            Err(Refusal::Unsupported { what: "InvokeMode RESPONSE_STREAM" })
-        }
     }
 }

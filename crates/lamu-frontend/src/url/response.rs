@@ -12,7 +12,7 @@
 //! is counted here, and headers between two ends of a connection are dropped
 //! or renamed as the service renames them.
 //!
-//! Not here: CORS (`cors`), streamed responses.
+//! Not here: CORS (`cors`), streamed responses (`stream`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +46,7 @@ static REMAPPED: [(HeaderName, HeaderName); 5] = [
     (WWW_AUTHENTICATE, HeaderName::from_static("x-amzn-remapped-www-authenticate")),
 ];
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What was wrong with what a function returned, for its owner's log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +57,8 @@ pub enum Malformed {
     Status,
     #[error("headers is not an object of texts")]
     Headers,
+    #[error("multiValueHeaders is not an object of arrays of texts")]
+    MultiValueHeaders,
     #[error("cookies is not an array of texts")]
     Cookies,
     #[error("a header has a name or value that HTTP does not take")]
@@ -67,6 +69,10 @@ pub enum Malformed {
     Body,
     #[error("body is not base 64, as isBase64Encoded says")]
     NotBase64,
+    #[error("it is longer than a prelude may be")]
+    PreludeTooLong,
+    #[error("it does not end with eight NUL bytes")]
+    PreludeEnd,
 }
 
 /// The response to the caller, before CORS.
@@ -139,21 +145,30 @@ fn read<'a, T: Deserialize<'a>>(
     }
 }
 
+/// A number, or digits as some frameworks write them.
+pub fn status_of(code: &Value) -> Result<StatusCode, Malformed> {
+    let code = match code {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) if text.len() == 3 => text.parse().ok(),
+        _ => None,
+    };
+    // What is below 200 is not the end of a response.
+    code.and_then(|code| u16::try_from(code).ok())
+        .filter(|code| (200..=599).contains(code))
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or(Malformed::Status)
+}
+
+/// Whether a response of this status may have a body. A client would take
+/// that of another for the next response.
+pub fn has_body(status: StatusCode) -> bool {
+    status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED
+}
+
 impl Shaped<'_> {
-    /// A number, or digits as some frameworks write them.
     fn status_code(&self) -> Result<Option<StatusCode>, Malformed> {
-        let code = match read::<Value>(self.status_code, Malformed::Status)? {
-            None => return Ok(None),
-            Some(Value::Number(number)) => number.as_u64(),
-            Some(Value::String(text)) if text.len() == 3 => text.parse().ok(),
-            Some(_) => None,
-        };
-        // What is below 200 is not the end of a response.
-        code.and_then(|code| u16::try_from(code).ok())
-            .filter(|code| (200..=599).contains(code))
-            .and_then(|code| StatusCode::from_u16(code).ok())
-            .map(Some)
-            .ok_or(Malformed::Status)
+        let code = read::<Value>(self.status_code, Malformed::Status)?;
+        code.map(|code| status_of(&code)).transpose()
     }
 
     fn response(&self, status: StatusCode) -> Result<Response<Bytes>, Malformed> {
@@ -186,8 +201,7 @@ impl Shaped<'_> {
             }
             _ => Bytes::from(body),
         };
-        // These have none, and a client would take one for the next response.
-        if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
+        if has_body(status) {
             *response.body_mut() = body;
         }
         Ok(response)
@@ -204,6 +218,34 @@ pub struct Head<'a> {
 impl Head<'_> {
     /// Takes one header of the function, under the name it may have.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), Malformed> {
+        if let Some((name, value)) = self.check(name, value)? {
+            match name == SET_COOKIE {
+                true => drop(self.headers.append(name, value)),
+                false => drop(self.headers.insert(name, value)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The same beside those of its name that are there, unless it is one of
+    /// them. A body has one type.
+    pub fn add_another(&mut self, name: &str, value: &str) -> Result<(), Malformed> {
+        if let Some((name, value)) = self.check(name, value)? {
+            if name == CONTENT_TYPE {
+                self.headers.insert(name, value);
+            } else if !self.headers.get_all(&name).iter().any(|there| *there == value) {
+                self.headers.append(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The header as it gets through; `None` when it does not.
+    fn check(
+        &mut self,
+        name: &str,
+        value: &str,
+    ) -> Result<Option<(HeaderName, HeaderValue)>, Malformed> {
         self.count += 1;
         self.bytes += name.len() + value.len();
         if self.count > HEADERS_MAX || self.bytes > HEAD_BYTES_MAX {
@@ -211,14 +253,11 @@ impl Head<'_> {
         }
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Malformed::NotAHeader)?;
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Malformed::NotAHeader)?;
-        let remapped = REMAPPED.iter().find(|(own, _)| *own == name);
-        match remapped {
-            Some((_, other)) => drop(self.headers.insert(other, value)),
-            None if is_hop(&name) => {}
-            None if name == SET_COOKIE => drop(self.headers.append(name, value)),
-            None => drop(self.headers.insert(name, value)),
-        }
-        Ok(())
+        Ok(match REMAPPED.iter().find(|(own, _)| *own == name) {
+            Some((_, other)) => Some((other.clone(), value)),
+            None if is_hop(&name) => None,
+            None => Some((name, value)),
+        })
     }
 }
 

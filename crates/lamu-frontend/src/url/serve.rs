@@ -1,8 +1,9 @@
 //! One request to a function URL: whether it may be, the event, the call, the
 //! answer.
 //!
-//! Not here: what is decided over values (`cors`, `event`, `response`), and
-//! running the function (`crate::invoke`).
+//! Not here: what is decided over values (`cors`, `event`, `response`), what
+//! comes of a streamed response (`stream`), and running the function
+//! (`crate::invoke`).
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -13,23 +14,22 @@ use http::header::{CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, ORIGIN};
 use http::{Method, Response, StatusCode};
 use lamu_api::ApiError;
 use lamu_api::sigv4::scope_of;
-use lamu_link::{Call, Start};
-use lamu_model::{Outcome, Qualifier, SYNC_REQUEST_BYTES_MAX, Version};
+use lamu_link::Call;
+use lamu_model::{Qualifier, SYNC_REQUEST_BYTES_MAX, Version};
 
 use super::address::{Form, Named};
 use super::event::{Asked, Signer, event};
-use super::{cors, response};
+use super::{cors, response, stream};
 use crate::answer::Answer;
 use crate::body::{self, BodyError};
 use crate::error;
 use crate::function::catalog::Found;
 use crate::function::resolve::Target;
-use crate::function::url::{UrlAuth, UrlDoc};
+use crate::function::url::{InvokeMode, UrlAuth, UrlDoc};
 use crate::identity::Identity;
 use crate::invoke::draw;
 use crate::policy::Principal;
 use crate::service::{FETCH_SITE, Read, Service, unread, whole};
-use crate::stats::Started;
 use crate::trace::Trace;
 
 /// A body is in memory as it came and in the event, which base 64 swells.
@@ -166,14 +166,12 @@ where
     });
     drop(received);
     let Ok(event) = event else { return whole(error::of_url_too_large()) };
-    let mut response = match invoke(service, read, &led, &trace, event).await {
-        Ok(outcome) => response::of_outcome(outcome),
-        Err(refused) => refused,
-    };
+    let mode = doc.invoke_mode.unwrap_or_default();
+    let mut response = invoke(service, read, &led, &trace, event, mode).await.unwrap_or_else(whole);
     if let Ok(trace) = HeaderValue::try_from(trace.answer) {
         response.headers_mut().insert(TRACE_ID, trace);
     }
-    whole(response)
+    response
 }
 
 /// What a URL leads to for one request.
@@ -189,7 +187,8 @@ async fn invoke(
     Led { target, found }: &Led,
     trace: &Trace,
     payload: Bytes,
-) -> Result<Outcome, Response<Bytes>> {
+    mode: InvokeMode,
+) -> Result<Response<Answer>, Response<Bytes>> {
     let began = Instant::now();
     let (invoker, key) = (&service.invoker, &target.key);
     let spec = found.runnable().map_err(|_| response::bad_gateway())?;
@@ -209,14 +208,22 @@ async fn invoke(
         payload,
         tail: false,
     };
-    let run = invoker.run(spec, call, Box::new(permit)).await;
-    let (reply, start) = run.map_err(|error| error::of_url_call(&error))?;
-    let started = match start {
-        Start::Warm => Started::Warm,
-        Start::Cold(_) => Started::Cold,
+    let permit = Box::new(permit);
+    let refuse = |error| error::of_url_call(&error);
+    let (response, start) = match mode {
+        InvokeMode::Buffered => {
+            let (reply, start) = invoker.run(spec, call, permit).await.map_err(refuse)?;
+            (whole(response::of_outcome(reply.outcome)), start)
+        }
+        InvokeMode::ResponseStream => {
+            let run = invoker.run_streamed(spec, call, permit).await;
+            let (streamed, start) = run.map_err(refuse)?;
+            (stream::of_streamed(streamed).await, start)
+        }
     };
-    service.stats.invoked(started, began.elapsed());
-    Ok(reply.outcome)
+    // Of a stream: until its head. How long the rest takes is its reader's matter.
+    invoker.count(start, began.elapsed());
+    Ok(response)
 }
 
 /// Whether a request could come the way it came: without keys from this

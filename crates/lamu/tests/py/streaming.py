@@ -428,4 +428,5 @@ def javascript_sdk():
     assert done.stdout.endswith("all as promised\n"), done.stdout
 
 
-main(globals())
+if __name__ == "__main__":
+    main(globals())
