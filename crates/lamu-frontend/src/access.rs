@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use lamu_api::{ApiError, Operation};
-use lamu_model::{AccountId, Region};
+use lamu_model::{AccountId, Qualifier, Region, Version};
 use serde_json::{Map, Value};
 
 use crate::error;
@@ -29,7 +29,7 @@ use crate::function::resource_policy::ResourcePolicy;
 use crate::function::url::UrlAuth;
 use crate::layer::name::LayerVersionKey;
 use crate::layer::store::LayerStore;
-use crate::policy::{Context, Owner, Policy, Principal, Question, Refused, evaluate};
+use crate::policy::{Context, Owner, Policy, Principal, Question, Refused, denies, evaluate};
 use asked::{Check, On, PASS_ROLE};
 
 /// Who asks, from where, when.
@@ -215,8 +215,21 @@ impl Access {
         context.user_agent = asker.user_agent;
         more(&mut context);
         let question = Question { action, resource: &resource, owner };
-        evaluate(&question, &context, policy.map(ResourcePolicy::policy))
-            .map_err(|why| denied(asker, action, &resource, why))
+        let policy = policy.map(ResourcePolicy::policy);
+        evaluate(&question, &context, policy)
+            .map_err(|why| denied(asker, action, &resource, why))?;
+        // `$LATEST` is under the function's policy, which can name the function
+        // alone: what it denies there is denied under the longer name too.
+        if let (On::Function(target), Some(policy)) = (on, policy)
+            && target.qualifier == Some(Qualifier::Version(Version::Latest))
+        {
+            let function = target.key.arn();
+            let bare = Question { resource: function.as_str(), ..question };
+            if denies(policy, &bare, &context) {
+                return Err(denied(asker, action, &resource, Refused::DenyOfResource));
+            }
+        }
+        Ok(())
     }
 
     /// The common case, which reads no policy: one's own things, with every

@@ -20,5 +20,5 @@ pub mod principal;
 
 pub use context::Context;
 pub use document::{Attached, Policy, PolicyErrors};
-pub use evaluate::{Owner, Question, Refused, evaluate};
+pub use evaluate::{Owner, Question, Refused, denies, evaluate};
 pub use principal::Principal;

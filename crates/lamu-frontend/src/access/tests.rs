@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use lamu_model::{FunctionName, Qualifier, Version};
+use lamu_model::FunctionName;
 use lamu_store::Revision;
 use serde_json::json;
 use uuid::Uuid;
@@ -173,6 +173,28 @@ fn a_function_and_its_alias_are_shared_apart() {
     assert_eq!(invoke(&alias, &root(THERE), Some("prod")), Ok(()));
     assert!(invoke(&alias, &root(THERE), None).is_err());
     assert!(invoke(&alias, &root("999999999999"), Some("prod")).is_err());
+}
+
+#[test]
+fn what_a_function_denies_is_denied_under_the_name_of_latest() {
+    let deny = json!({"Effect": "Deny", "Principal": {"AWS": THERE}, "Action": "lambda:*",
+                      "Resource": ARN});
+    let open = json!({"Effect": "Allow", "Principal": "*", "Action": "lambda:*",
+                      "Resource": format!("{ARN}*")});
+    let there = user(THERE, json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}]));
+    let open_only = access(Enforced::Yes, Some(json!([open])), None);
+    assert_eq!(invoke(&open_only, &there, Some("$LATEST")), Ok(()));
+    let closed = access(Enforced::Yes, Some(json!([open, deny])), None);
+    for qualifier in [None, Some("$LATEST")] {
+        let refused = invoke(&closed, &there, qualifier).unwrap_err();
+        assert!(refused.ends_with("with an explicit deny in a resource-based policy"), "{refused}");
+    }
+    let all = json!({"Effect": "Deny", "Principal": "*", "Action": "lambda:GetFunction",
+                     "Resource": ARN});
+    let closed = access(Enforced::Yes, Some(all), None);
+    let get = json!({"FunctionName": "f", "Qualifier": "$LATEST"});
+    assert!(admit(&closed, &root(HOME), Operation::GetFunction, get.clone()).is_err());
+    assert!(admit(&closed, &root(HOME), Operation::GetFunctionConfiguration, get).is_ok());
 }
 
 #[test]

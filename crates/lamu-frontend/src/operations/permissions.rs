@@ -72,6 +72,7 @@ impl Control {
         input: RemovePermissionRequest,
     ) -> Result<(), Refusal> {
         let target = ask.target(&input.function_name, input.qualifier.as_deref())?;
+        refuse_latest(&target)?;
         let missing = |missing| match missing {
             Missing::Function => Refusal::NoPolicyFor(target.arn()),
             Missing::Alias => Refusal::NoAlias(target.arn()),
@@ -151,6 +152,7 @@ impl Control {
         input: DeleteResourcePolicyRequest,
     ) -> Result<(), Refusal> {
         let target = resource(ask, &input.resource_arn)?;
+        refuse_latest(&target)?;
         let delete = |current: Option<&Arc<ResourcePolicy>>, revision: &Uuid| {
             current.ok_or(Refusal::NoResource)?;
             check_revision(input.revision_id.as_deref(), revision, "GetResourcePolicy")?;

@@ -74,6 +74,11 @@ pub fn evaluate(
     }
 }
 
+/// Whether a policy of a resource denies explicitly.
+pub fn denies(policy: &Policy, question: &Question<'_>, context: &Context<'_>) -> bool {
+    of_policy(policy, question, context) == Opinion::Deny
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opinion {
     None,

@@ -83,6 +83,20 @@ async fn statements_come_and_go_and_the_last_takes_the_policy_with_it() {
 }
 
 #[tokio::test]
+async fn nothing_of_the_functions_policy_is_changed_under_the_name_of_latest() {
+    let world = published().await;
+    let client = world.client;
+    assert_eq!(add(client, "f", "", grant("s1")).await.status, 201);
+    let refused = "We currently do not support adding policies for $LATEST.";
+    let removed = remove(client, "f", "s1", "?Qualifier=$LATEST").await.error();
+    assert_eq!(removed, (400, "InvalidParameterValueException".into(), refused.into()));
+    let path = format!("/2026-07-09/resource-policy/{ARN}:$LATEST").replace(':', "%3A");
+    let deleted = client.call("DELETE", &path, Value::Null).await.error();
+    assert_eq!((deleted.0, deleted.2.as_str()), (400, refused));
+    assert_eq!(policy(client, "f").await.0, ["s1"]);
+}
+
+#[tokio::test]
 async fn function_version_and_alias_have_policies_and_revisions_of_their_own() {
     let world = published().await;
     let client = world.client;
