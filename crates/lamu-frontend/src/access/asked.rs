@@ -169,6 +169,11 @@ impl<'a> Reader<'a> {
             | Op::ResumeDurableExecution
             | Op::StopDurableExecution => self.named(self.text("DurableExecutionArn")),
 
+            // Of the whole function, whatever qualifier its name has.
+            Op::ListVersionsByFunction | Op::ListFunctionEventInvokeConfigs => {
+                On::Function(Target { qualifier: None, ..self.function()? })
+            }
+
             Op::CreateFunction
             | Op::GetFunction
             | Op::GetFunctionConfiguration
@@ -176,7 +181,6 @@ impl<'a> Reader<'a> {
             | Op::UpdateFunctionConfiguration
             | Op::DeleteFunction
             | Op::PublishVersion
-            | Op::ListVersionsByFunction
             | Op::CreateAlias
             | Op::GetAlias
             | Op::UpdateAlias
@@ -203,7 +207,6 @@ impl<'a> Reader<'a> {
             | Op::UpdateFunctionEventInvokeConfig
             | Op::GetFunctionEventInvokeConfig
             | Op::DeleteFunctionEventInvokeConfig
-            | Op::ListFunctionEventInvokeConfigs
             | Op::PutFunctionCodeSigningConfig
             | Op::GetFunctionCodeSigningConfig
             | Op::DeleteFunctionCodeSigningConfig

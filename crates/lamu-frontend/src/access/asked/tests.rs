@@ -33,6 +33,9 @@ fn each_operation_asks_for_its_own_resource() {
         (Op::Invoke, json!({"FunctionName": "f", "Qualifier": "$LATEST"}), format!("{f}:$LATEST")),
         (Op::GetAlias, json!({"FunctionName": "f", "Name": "prod"}), f.clone()),
         (Op::DeleteFunction, json!({"FunctionName": f}), f.clone()),
+        (Op::ListVersionsByFunction, json!({"FunctionName": "f:any"}), f.clone()),
+        (Op::ListFunctionEventInvokeConfigs, json!({"FunctionName": "f:any"}), f.clone()),
+        (Op::ListFunctionUrlConfigs, json!({"FunctionName": "f:prod"}), format!("{f}:prod")),
         (
             Op::Invoke,
             json!({"FunctionName": format!("{OTHER}:function:g:1")}),
