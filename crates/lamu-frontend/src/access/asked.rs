@@ -14,11 +14,13 @@
 use lamu_api::{Operation, function_ref};
 use lamu_model::{AccountId, FunctionRef, NameFamily, Qualifier};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::function::document::FunctionKey;
 use crate::function::refusal::Refusal;
 use crate::function::resolve::{Caller, Target};
 use crate::layer::name::{LayerKey, LayerVersionKey};
+use crate::signing::SigningKey;
 
 pub const PASS_ROLE: &str = "iam:PassRole";
 pub const GET_LAYER: &str = "lambda:GetLayerVersion";
@@ -135,7 +137,7 @@ impl<'a> Reader<'a> {
 
             Op::GetEventSourceMapping
             | Op::UpdateEventSourceMapping
-            | Op::DeleteEventSourceMapping => self.thing("event-source-mapping", self.text("UUID")),
+            | Op::DeleteEventSourceMapping => self.mapping(self.text("UUID").unwrap_or_default()),
             Op::CreateCapacityProvider
             | Op::GetCapacityProvider
             | Op::UpdateCapacityProvider
@@ -143,7 +145,7 @@ impl<'a> Reader<'a> {
             | Op::ListFunctionVersionsByCapacityProvider => {
                 self.thing("capacity-provider", self.text("CapacityProviderName"))
             }
-            Op::PublishLayerVersion => self.thing("layer", self.text("LayerName")),
+            Op::PublishLayerVersion => self.layer(self.text("LayerName").unwrap_or_default()),
             Op::GetLayerVersion
             | Op::DeleteLayerVersion
             | Op::AddLayerVersionPermission
@@ -237,6 +239,19 @@ impl<'a> Reader<'a> {
         On::Thing { account: account.clone(), arn }
     }
 
+    /// An id may be written in several ways.
+    fn mapping(&self, uuid: &str) -> On {
+        match Uuid::try_parse(uuid) {
+            Ok(uuid) => self.thing("event-source-mapping", Some(&uuid.to_string())),
+            Err(_) => self.thing("event-source-mapping", Some(uuid)),
+        }
+    }
+
+    fn layer(&self, name: &str) -> On {
+        let layer = LayerKey::named(name, self.caller);
+        On::Thing { arn: layer.arn().to_string(), account: layer.account }
+    }
+
     fn layer_version(&self) -> Result<On, Refusal> {
         let number = self.members.get("VersionNumber").and_then(Value::as_i64).unwrap_or_default();
         let layer = LayerKey::named(self.text("LayerName").unwrap_or_default(), self.caller);
@@ -251,12 +266,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// By an ARN, whose account owns it.
+    /// By an ARN, whose account owns it. As lamu itself writes it: operations
+    /// pass over partition and service, and policies do not.
     fn named(&self, arn: Option<&str>) -> On {
         let arn = arn.unwrap_or_default();
+        if let Some(config) = SigningKey::parse(arn) {
+            return On::Thing { arn: config.arn().to_string(), account: config.account };
+        }
         let account = arn.split(':').nth(4).filter(|account| !account.is_empty());
         let account = account.map_or_else(|| self.caller.account.clone(), AccountId::new);
-        On::Thing { account, arn: arn.to_owned() }
+        On::Thing { account, arn: of_service("lambda", arn) }
     }
 
     fn function_or_thing(&self, arn: Option<&str>) -> Result<On, Refusal> {
@@ -278,26 +297,29 @@ impl<'a> Reader<'a> {
             }
         };
         let one = |name: &str| self.text(name).map(str::to_owned).into_iter().collect();
+        // Empty is none, to the operations too.
+        let signing = self.text("CodeSigningConfigArn").filter(|arn| !arn.is_empty());
+        let signing = signing.map(|arn| self.named(Some(arn)).arn());
+        let signing: Vec<String> = signing.into_iter().collect();
         match self.operation {
             Op::CreateFunction | Op::UpdateFunctionConfiguration => {
                 let layers = self.texts(self.members.get("Layers"));
-                fact("lambda:layer", layers.clone());
+                let layers = layers.iter().map(|arn| self.layer_named(Some(arn)));
+                let layers: Vec<On> = layers.collect();
+                fact("lambda:layer", layers.iter().map(On::arn).collect());
                 let network = self.members.get("VpcConfig");
                 let of = |name: &str| self.texts(network.and_then(|network| network.get(name)));
                 fact("lambda:subnetids", of("SubnetIds"));
                 fact("lambda:securitygroupids", of("SecurityGroupIds"));
-                fact("lambda:codesigningconfigarn", one("CodeSigningConfigArn"));
-                for layer in layers {
-                    asked
-                        .checks
-                        .push(Check { action: GET_LAYER, on: self.layer_named(Some(&layer)) });
-                }
+                fact("lambda:codesigningconfigarn", signing);
+                let layers = layers.into_iter().map(|on| Check { action: GET_LAYER, on });
+                asked.checks.extend(layers);
                 if let Some(role) = self.text("Role") {
                     asked.checks.push(Check { action: PASS_ROLE, on: self.role(role) });
                 }
             }
             Op::PutFunctionCodeSigningConfig => {
-                fact("lambda:codesigningconfigarn", one("CodeSigningConfigArn"));
+                fact("lambda:codesigningconfigarn", signing);
                 let on = self.named(self.text("CodeSigningConfigArn"));
                 asked.checks.push(Check { action: self.operation.iam_action(), on });
             }
@@ -343,12 +365,22 @@ impl<'a> Reader<'a> {
     /// Whoever owns the role, passing it is for the caller's policies to
     /// allow.
     fn role(&self, arn: &str) -> On {
-        On::Thing { account: self.caller.account.clone(), arn: arn.to_owned() }
+        On::Thing { account: self.caller.account.clone(), arn: of_service("iam", arn) }
     }
 
     fn texts(&self, value: Option<&Value>) -> Vec<String> {
         let values = value.and_then(Value::as_array).into_iter().flatten();
         values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
+    }
+}
+
+/// The ARN in the one partition there is, of the service whose thing it is.
+/// What is no ARN stays what it is.
+fn of_service(service: &str, arn: &str) -> String {
+    let mut parts = arn.splitn(4, ':');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("arn"), Some(_), Some(_), Some(rest)) => format!("arn:aws:{service}:{rest}"),
+        _ => arn.to_owned(),
     }
 }
 

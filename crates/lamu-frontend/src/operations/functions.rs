@@ -48,15 +48,17 @@ impl Control {
         let arns = input.layers.as_deref().unwrap_or_default();
         // Before the download as well as at the write.
         self.choose_layers(ask, arns).await?;
-        let signing = input.code_signing_config_arn.clone().filter(|arn| !arn.is_empty());
-        self.check_signing(ask, &key, signing.as_deref()).await?;
+        let signing = input.code_signing_config_arn.as_deref().filter(|arn| !arn.is_empty());
+        self.check_signing(ask, &key, signing).await?;
         let checked = self.intake.check(source, &key.region, ask.now).await?;
-        let _attaching = match &signing {
-            None => None,
+        let (_attaching, signing) = match signing {
+            None => (None, None),
             Some(arn) => {
                 let attaching = self.signing.attaching().await;
-                self.signing_to_attach(ask, arn).await?;
-                Some(attaching)
+                // As the configuration itself is named, by which its functions
+                // are found.
+                let (config, _) = self.signing_to_attach(ask, arn).await?;
+                (Some(attaching), Some(config.arn().to_string()))
             }
         };
         let _intake = self.sweeper.intake().await;

@@ -15,6 +15,7 @@ mod permissions;
 mod provisioned;
 mod restart;
 mod s3;
+mod signing;
 mod storm;
 mod streaming;
 mod world;

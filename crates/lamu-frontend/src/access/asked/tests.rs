@@ -146,6 +146,59 @@ fn a_function_passes_its_role_and_gets_its_layers() {
 }
 
 #[test]
+fn however_an_arn_is_written_policies_see_it_as_it_is() {
+    use Operation as Op;
+    let config = format!("{OWN}:code-signing-config:csc-1");
+    let odd = |arn: &str| arn.replace("arn:aws:lambda", "arn:aws-cn:s3");
+    let uuid = "0f0e0d0c-0b0a-4908-8706-050403020100";
+    let mapping = format!("{OWN}:event-source-mapping:{uuid}");
+    let layer = format!("{OWN}:layer:l");
+    let provider = format!("{OWN}:capacity-provider:c");
+    let table = [
+        (
+            Op::DeleteCodeSigningConfig,
+            json!({"CodeSigningConfigArn": odd(&config)}),
+            config.clone(),
+        ),
+        (Op::TagResource, json!({"Resource": odd(&config)}), config.clone()),
+        (Op::PublishLayerVersion, json!({"LayerName": odd(&layer)}), layer.clone()),
+        (
+            Op::GetLayerVersionByArn,
+            json!({"Arn": odd(&format!("{layer}:01"))}),
+            format!("{layer}:1"),
+        ),
+        (Op::GetCapacityProvider, json!({"CapacityProviderName": odd(&provider)}), provider),
+        (Op::GetEventSourceMapping, json!({"UUID": uuid.to_uppercase()}), mapping.clone()),
+        (Op::GetEventSourceMapping, json!({"UUID": uuid.replace('-', "")}), mapping.clone()),
+        (Op::GetFunction, json!({"FunctionName": "f:01"}), format!("{OWN}:function:f:1")),
+        (
+            Op::ListTags,
+            json!({"Resource": format!("{OWN}:function:f").replace("aws", "aws-us-gov")}),
+            format!("{OWN}:function:f"),
+        ),
+    ];
+    for (operation, members, resource) in table {
+        assert_eq!(checks(operation, members)[0].1, resource, "{operation}");
+    }
+    let members = json!({
+        "FunctionName": "f",
+        "Role": "arn:aws-cn:iam::111111111111:role/r",
+        "Layers": [odd(&format!("{layer}:01"))],
+        "CodeSigningConfigArn": odd(&config),
+    });
+    let asked = ask(Op::CreateFunction, members).unwrap();
+    let arns: Vec<String> = asked.checks[1..].iter().map(|check| check.on.arn()).collect();
+    assert_eq!(arns, [format!("{layer}:1"), "arn:aws:iam::111111111111:role/r".to_owned()]);
+    let facts = [
+        ("lambda:layer".to_owned(), vec![format!("{layer}:1")]),
+        ("lambda:codesigningconfigarn".to_owned(), vec![config]),
+    ];
+    assert_eq!(asked.facts, facts);
+    let none = json!({"FunctionName": "f", "CodeSigningConfigArn": ""});
+    assert_eq!(ask(Op::CreateFunction, none).unwrap().facts, []);
+}
+
+#[test]
 fn another_region_is_said_before_anything_is_checked() {
     let elsewhere = json!({"FunctionName": "arn:aws:lambda:eu-west-1:222222222222:function:f"});
     let refused = ask(Operation::GetFunction, elsewhere);
