@@ -14,6 +14,7 @@
 pub mod asked;
 pub mod logs;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,7 +30,10 @@ use crate::function::resource_policy::ResourcePolicy;
 use crate::function::url::UrlAuth;
 use crate::layer::name::LayerVersionKey;
 use crate::layer::store::LayerStore;
+use crate::mapping::{self, Mappings};
 use crate::policy::{Context, Owner, Policy, Principal, Question, Refused, denies, evaluate};
+use crate::signing::SigningKey;
+use crate::signing::store::SigningStore;
 use asked::{Check, On, PASS_ROLE};
 
 /// Who asks, from where, when.
@@ -54,6 +58,8 @@ pub enum Enforced {
 pub struct Access {
     pub catalog: Arc<Catalog>,
     pub layers: Arc<LayerStore>,
+    pub signing: Arc<SigningStore>,
+    pub mappings: Arc<Mappings>,
     pub enforced: Enforced,
 }
 
@@ -99,12 +105,14 @@ impl Access {
                 On::LayerVersion(key) => self.policy_of_layer(asker, key).await?,
                 _ => found.as_ref().and_then(|found| found.policy.clone()),
             };
+            let tags = self.tags_of_thing(asker, on).await?;
             self.check(asker, action, on, policy.as_deref(), |context| {
                 context.more.extend(asked.facts.iter().cloned());
                 if *action == PASS_ROLE {
                     context.add("iam:PassedToService", "lambda.amazonaws.com");
                 }
                 add_tags(context, found.as_ref());
+                tags.iter().for_each(|tag| add_tag(context, tag));
             })
             .map_err(|denied| error::of_denied(&denied))?;
             match on {
@@ -134,6 +142,25 @@ impl Access {
         }
         let version = self.layers.get(key).await.map_err(error::of_refusal)?;
         Ok(version.and_then(|version| version.doc.shared).map(|shared| shared.policy))
+    }
+
+    /// Of what is no function and has tags all the same. As with layers, who
+    /// has every right needs no look at them.
+    async fn tags_of_thing(
+        &self,
+        asker: &Asker<'_>,
+        on: &On,
+    ) -> Result<BTreeMap<String, String>, ApiError> {
+        let On::Thing { account, arn } = on else { return Ok(BTreeMap::new()) };
+        if self.is_plain(asker, owner(asker, account), None) {
+            return Ok(BTreeMap::new());
+        }
+        if let Some(config) = SigningKey::parse(arn) {
+            let doc = self.signing.get(&config).await.map_err(error::of_refusal)?;
+            return Ok(doc.map(|doc| doc.tags).unwrap_or_default());
+        }
+        let row = mapping::document_of_arn(arn).and_then(|key| self.mappings.table.get(&key));
+        Ok(row.map(|row| row.doc.tags.clone()).unwrap_or_default())
     }
 
     /// The same for an invocation, whose function was looked up already;
@@ -259,9 +286,12 @@ fn denied(asker: &Asker<'_>, action: &str, resource: &str, why: Refused) -> Deni
 }
 
 fn add_tags(context: &mut Context<'_>, found: Option<&Found>) {
-    for (key, value) in found.and_then(Found::live).into_iter().flat_map(|live| &live.tags) {
-        context.add(format!("aws:ResourceTag/{key}"), value.as_str());
-    }
+    let live = found.and_then(Found::live);
+    live.into_iter().flat_map(|live| &live.tags).for_each(|tag| add_tag(context, tag));
+}
+
+fn add_tag(context: &mut Context<'_>, (key, value): (&String, &String)) {
+    context.add(format!("aws:ResourceTag/{key}"), value.as_str());
 }
 
 #[cfg(test)]

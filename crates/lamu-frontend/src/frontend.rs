@@ -122,7 +122,7 @@ impl Frontend {
 
         let stats = Arc::new(FrontendStats::default());
         let layers = Arc::new(LayerStore::new(metadata.clone()));
-        let signing = SigningStore::new(metadata.clone());
+        let signing = Arc::new(SigningStore::new(metadata.clone()));
         let store = Arc::new(Store::new(metadata, catalog.clone()));
         let settler =
             Arc::new(Settler::new(store.clone(), catalog.clone(), workers, manager.clone()));
@@ -141,8 +141,13 @@ impl Frontend {
             false => Enforced::Yes,
             true => Enforced::OwnAccountsAreOpen,
         };
-        let access =
-            Arc::new(Access { catalog: catalog.clone(), layers: layers.clone(), enforced });
+        let access = Arc::new(Access {
+            catalog: catalog.clone(),
+            layers: layers.clone(),
+            signing: signing.clone(),
+            mappings: mappings.clone(),
+            enforced,
+        });
         tasks.spawn(mappings.clone().run());
         let service = Arc::new(Service {
             identities: Identities::new(config.keys, config.account, config.region),

@@ -13,7 +13,7 @@ pub mod asked;
 pub mod render;
 mod takes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,6 +108,14 @@ impl Mappings {
 /// UUID.
 pub fn of_account(account: &AccountId, region: &Region) -> String {
     format!("{PREFIX}{account}/{region}/")
+}
+
+/// The document of the mapping with this ARN, whether it is there or not.
+pub fn document_of_arn(arn: &str) -> Option<String> {
+    let whole: Vec<&str> = arn.split(':').collect();
+    let [_, _, _, region, account, "event-source-mapping", uuid] = whole[..] else { return None };
+    let (account, region) = (AccountId::new(account), Region::new(region));
+    Some(document(&account, &region, Uuid::try_parse(uuid).ok()?))
 }
 
 pub fn document(account: &AccountId, region: &Region, uuid: Uuid) -> String {

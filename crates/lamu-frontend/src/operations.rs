@@ -62,7 +62,7 @@ pub struct Control {
     pub intake: Intake,
     pub links: CodeLinks,
     pub layers: Arc<LayerStore>,
-    pub signing: SigningStore,
+    pub signing: Arc<SigningStore>,
     pub url_base: UrlBase,
     /// Concurrent invocations of an account in a region.
     pub account_concurrency: u32,

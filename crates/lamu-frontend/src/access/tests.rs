@@ -19,6 +19,9 @@ use crate::layer::document::Shared;
 use crate::layer::document::tests::doc;
 use crate::layer::name::LayerKey;
 use crate::policy::Attached;
+use crate::signing::{SigningDoc, Untrusted};
+use crate::table::Next;
+use lamu_model::mapping::{Mapping, SourceKind};
 
 const HOME: &str = "000000000000";
 const THERE: &str = "111122223333";
@@ -72,8 +75,11 @@ fn access(enforced: Enforced, function: Option<Value>, alias: Option<Value>) -> 
     catalog.put_alias(AliasEntry { revision: Revision(2), uid, doc });
     let directory = tempfile::tempdir().unwrap();
     let metadata = lamu_store::SqliteMetadata::open(directory.path().join("m.db")).unwrap();
-    let layers = Arc::new(LayerStore::new(Arc::new(metadata)));
-    let access = Access { catalog: Arc::new(catalog), layers, enforced };
+    let metadata: Arc<dyn lamu_store::Metadata> = Arc::new(metadata);
+    let layers = Arc::new(LayerStore::new(metadata.clone()));
+    let signing = Arc::new(SigningStore::new(metadata.clone()));
+    let mappings = Arc::new(Mappings::new(metadata, Vec::new()));
+    let access = Access { catalog: Arc::new(catalog), layers, signing, mappings, enforced };
     Staged { access, _directory: directory }
 }
 
@@ -257,6 +263,43 @@ fn tags_of_the_function_and_of_the_request_are_conditions() {
     assert!(tagged(&by("aws:RequestTag/Team", "b")));
     assert!(!tagged(&by("aws:RequestTag/Team", "a")));
     assert!(tagged(&by("aws:TagKeys", "Team")));
+}
+
+#[test]
+fn tags_of_other_things_are_conditions_too() {
+    let tags = || [("Team".to_owned(), "a".to_owned())].into();
+    let staged = access(Enforced::Yes, None, None);
+    let (account, region) = (AccountId::new(HOME), Region::new("us-east-1"));
+    let config = SigningKey::fresh(&account, &region);
+    let doc = SigningDoc {
+        description: None,
+        publishers: Vec::new(),
+        untrusted: Untrusted::Warn,
+        modified_ms: 1,
+        tags: tags(),
+    };
+    let mapping =
+        Mapping { tags: tags(), ..crate::mapping::tests::mapping(SourceKind::Sqs, &json!({})) };
+    let uuid = Uuid::from_u128(9);
+    let key = mapping::document(&account, &region, uuid);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(staged.signing.create(&config, &doc)).unwrap();
+    runtime
+        .block_on(staged.mappings.table.change(&key, |_| Ok((Next::Put(mapping.clone()), ()))))
+        .unwrap();
+    let of = |team: &str| {
+        let tag = json!({"StringEquals": {"aws:ResourceTag/Team": team}});
+        user(HOME, json!([{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": tag}]))
+    };
+    let asked = [
+        (Operation::GetCodeSigningConfig, json!({"CodeSigningConfigArn": config.arn().as_str()})),
+        (Operation::ListTags, json!({"Resource": config.arn().as_str()})),
+        (Operation::DeleteEventSourceMapping, json!({"UUID": uuid.to_string()})),
+    ];
+    for (operation, members) in asked {
+        assert!(admit(&staged, &of("a"), operation, members.clone()).is_ok(), "{operation}");
+        assert!(admit(&staged, &of("b"), operation, members).is_err(), "{operation}");
+    }
 }
 
 #[test]

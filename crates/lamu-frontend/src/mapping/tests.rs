@@ -81,7 +81,7 @@ fn text(refusal: Refusal) -> String {
     }
 }
 
-fn mapping(kind: SourceKind, more: &Value) -> Mapping {
+pub(crate) fn mapping(kind: SourceKind, more: &Value) -> Mapping {
     let request = request(kind, more);
     let (kind, source) = asked::source(&request).unwrap();
     let settings = asked::create(kind, &source, &request, NOW_MS).unwrap();
