@@ -351,7 +351,11 @@ impl<'a> Reader<'a> {
         for (key, value) in given.into_iter().flatten() {
             let value = value.as_str().unwrap_or_default().to_owned();
             let name = format!("aws:requesttag/{}", key.to_ascii_lowercase());
-            asked.facts.push((name, vec![value]));
+            // Conditions know no case, tags do: both values are of one key.
+            match asked.facts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, values)) => values.push(value),
+                None => asked.facts.push((name, vec![value])),
+            }
         }
         let keys: Vec<String> = match given {
             Some(given) => given.keys().cloned().collect(),

@@ -263,6 +263,21 @@ fn tags_of_the_function_and_of_the_request_are_conditions() {
     assert!(tagged(&by("aws:RequestTag/Team", "b")));
     assert!(!tagged(&by("aws:RequestTag/Team", "a")));
     assert!(tagged(&by("aws:TagKeys", "Team")));
+
+    let no_production = user(
+        HOME,
+        json!([{"Effect": "Allow", "Action": "*", "Resource": "*"},
+               {"Effect": "Deny", "Action": "*", "Resource": "*",
+                "Condition": {"StringEquals": {"aws:RequestTag/env": "prod"}}}]),
+    );
+    let tag = |tags: Value| {
+        let members = json!({"Resource": ARN, "Tags": tags});
+        admit(&none, &no_production, Operation::TagResource, members).is_ok()
+    };
+    assert!(tag(json!({"ENV": "x", "env": "y"})));
+    for tags in [json!({"ENV": "x", "env": "prod"}), json!({"ENV": "prod", "env": "x"})] {
+        assert!(!tag(tags.clone()), "{tags}");
+    }
 }
 
 #[test]
