@@ -173,6 +173,10 @@ impl Condition {
 
     /// Whether it ties a request to what nobody can choose at will: a fixed
     /// account, organization, source or address.
+    ///
+    /// Fixed are values without wildcards and variables; of an ARN its account
+    /// is enough. Networks are fixed when none is wider than an IPv4 /8 or an
+    /// IPv6 /32 and all together are no more than sixteen of those.
     pub fn narrows(&self) -> bool {
         const FIXED: [&str; 9] = [
             "aws:sourcearn",
@@ -186,13 +190,17 @@ impl Condition {
             "aws:sourcevpce",
         ];
         let fixed = FIXED.contains(&self.key.as_str()) || self.key == "lambda:eventsourcetoken";
-        let any = match &self.test {
-            Test::Text(patterns, _) => patterns.iter().any(Pattern::is_any),
-            Test::Arn(patterns) => patterns.iter().any(ArnPattern::is_any),
-            Test::Address(networks) => networks.iter().any(|network| network.bits == 0),
-            _ => true,
+        let values_fixed = match &self.test {
+            Test::Text(patterns, _) => patterns.iter().all(Pattern::is_literal),
+            Test::Arn(patterns) => patterns.iter().all(ArnPattern::is_fixed),
+            Test::Address(networks) => Network::are_few(networks),
+            _ => false,
         };
-        fixed && !any && !self.negated && !self.if_exists && self.quantifier != Quantifier::ForAll
+        fixed
+            && values_fixed
+            && !self.negated
+            && !self.if_exists
+            && self.quantifier != Quantifier::ForAll
     }
 
     pub fn holds(&self, context: &Context<'_>) -> bool {
@@ -269,6 +277,19 @@ impl Network {
         let width = if v4 { 32 } else { 128 };
         let bits = bits.unwrap_or(width);
         (bits <= width).then_some(Network { address, v4, bits })
+    }
+
+    /// Counted in 65,536ths of the widest that is taken, so that many narrow
+    /// ones do not add up to everyone.
+    fn are_few(networks: &[Network]) -> bool {
+        const WHOLE: u64 = 1 << 16;
+        let mut parts = 0_u64;
+        for network in networks {
+            let widest = if network.v4 { 8 } else { 32 };
+            let Some(narrower) = network.bits.checked_sub(widest) else { return false };
+            parts = parts.saturating_add((WHOLE >> narrower.min(16)).max(1));
+        }
+        parts <= 16 * WHOLE
     }
 
     fn has(&self, address: IpAddr) -> bool {

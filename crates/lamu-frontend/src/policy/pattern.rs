@@ -101,6 +101,11 @@ impl Pattern {
         *self.parts == [Part::Any]
     }
 
+    /// Whether it is one text, known beforehand.
+    pub fn is_literal(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
     /// A variable without a value, and without a default, matches nothing.
     pub fn matches(&self, text: &str, case: Case, resolve: Resolve<'_>) -> bool {
         if !self.variables {
@@ -228,6 +233,15 @@ impl ArnPattern {
 
     pub fn is_any(&self) -> bool {
         self.parts.is_none()
+    }
+
+    /// Whether it is one ARN, or those of one account.
+    pub fn is_fixed(&self) -> bool {
+        self.parts.as_ref().is_some_and(|parts| {
+            let account = &parts[4];
+            account.is_literal() && !account.parts.is_empty()
+                || parts.iter().all(Pattern::is_literal)
+        })
     }
 
     pub fn matches(&self, arn: &str, resolve: Resolve<'_>) -> bool {

@@ -150,7 +150,7 @@ fn only_an_unconditional_allow_of_everything_is_full() {
 fn a_policy_is_public_when_anyone_may_and_nothing_fixed_narrows_it() {
     let public = |principal: &str, condition: &str| {
         let text = format!(
-            r#"{{"Statement": {{"Effect": "Allow", "Principal": {principal}, "Action": "*", "Resource": "*", "Condition": {condition}}}}}"#
+            r#"{{"Statement": {{"Effect": "Allow", "Principal": {principal}, "Action": "*", "Resource": "*", "Condition": {condition}}}, "Version": "2012-10-17"}}"#
         );
         Policy::parse(&text, Attached::Resource).unwrap().is_public()
     };
@@ -158,6 +158,33 @@ fn a_policy_is_public_when_anyone_may_and_nothing_fixed_narrows_it() {
     assert!(public(r#""*""#, r#"{"StringEquals": {"lambda:FunctionUrlAuthType": "NONE"}}"#));
     assert!(public(r#"{"AWS": "*"}"#, r#"{"StringLike": {"aws:PrincipalOrgID": "*"}}"#));
     assert!(public(r#""*""#, r#"{"StringNotEquals": {"aws:SourceAccount": "1"}}"#));
+    for loose in [
+        r#"{"StringLike": {"aws:PrincipalAccount": "?*"}}"#,
+        r#"{"StringLike": {"aws:PrincipalOrgID": "o-*"}}"#,
+        r#"{"StringEquals": {"aws:PrincipalAccount": "${aws:PrincipalAccount}"}}"#,
+        r#"{"StringEquals": {"aws:SourceAccount": ["123456789012", "${aws:SourceAccount}"]}}"#,
+        r#"{"ArnLike": {"aws:PrincipalArn": "arn:*"}}"#,
+        r#"{"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:root"}}"#,
+        r#"{"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::${aws:PrincipalAccount}:root"}}"#,
+        r#"{"ArnLike": {"aws:SourceArn": "arn:aws:s3:::*"}}"#,
+        r#"{"IpAddress": {"aws:SourceIp": ["0.0.0.0/1", "128.0.0.0/1"]}}"#,
+        r#"{"IpAddress": {"aws:SourceIp": "10.0.0.0/7"}}"#,
+        r#"{"IpAddress": {"aws:SourceIp": "2000::/3"}}"#,
+    ] {
+        assert!(public(r#""*""#, loose), "{loose}");
+    }
+    let all: Vec<String> = (0..256).map(|at| format!("\"{at}.0.0.0/8\"")).collect();
+    let all = format!(r#"{{"IpAddress": {{"aws:SourceIp": [{}]}}}}"#, all.join(","));
+    assert!(public(r#""*""#, &all), "everyone in pieces");
+    for fixed in [
+        r#"{"StringEquals": {"aws:SourceAccount": "123456789012"}}"#,
+        r#"{"StringLike": {"lambda:EventSourceToken": "a1b2"}}"#,
+        r#"{"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::123456789012:role/*"}}"#,
+        r#"{"IpAddress": {"aws:SourceIp": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.1"]}}"#,
+        r#"{"IpAddress": {"aws:SourceIp": "2001:db8::/32"}}"#,
+    ] {
+        assert!(!public(r#""*""#, fixed), "{fixed}");
+    }
     assert!(!public(r#""*""#, r#"{"StringEquals": {"aws:PrincipalOrgID": "o-abcdefghij"}}"#));
     assert!(!public(r#""*""#, r#"{"ArnLike": {"AWS:SourceArn": "arn:aws:s3:::b"}}"#));
     assert!(!public(r#"{"AWS": "123456789012"}"#, "{}"));
