@@ -68,7 +68,8 @@ pub struct Access {
 pub struct Admitted {
     /// In whose account the operation acts, and where.
     pub caller: Caller,
-    /// Layer versions of other accounts that it may use.
+    /// Layer versions that it may use. The caller's own too: where the
+    /// operation acts in another account, they are another account's.
     pub layers: Vec<LayerVersionKey>,
 }
 
@@ -115,11 +116,8 @@ impl Access {
                 tags.iter().for_each(|tag| add_tag(context, tag));
             })
             .map_err(|denied| error::of_denied(&denied))?;
-            match on {
-                On::LayerVersion(key) if key.layer.account != caller.account => {
-                    layers.push(key.clone());
-                }
-                _ => {}
+            if let On::LayerVersion(key) = on {
+                layers.push(key.clone());
             }
         }
         let owner = asked.checks.first().and_then(|check| check.on.account());

@@ -78,7 +78,7 @@ pub struct Control {
 pub struct Ask {
     pub operation: Operation,
     pub caller: Caller,
-    /// Layer versions of other accounts that the caller may use.
+    /// Layer versions that the caller may use, whoever's they are.
     pub layers: Vec<LayerVersionKey>,
     /// Scheme and authority that the caller reached us by.
     pub base: String,

@@ -353,7 +353,7 @@ fn a_url_takes_the_right_to_use_it_and_the_right_to_invoke_through_it() {
 }
 
 #[tokio::test]
-async fn a_layer_of_another_account_takes_its_policy_and_is_then_named() {
+async fn a_layer_is_named_once_it_may_be_used_and_anothers_takes_its_policy() {
     let access = access(Enforced::Yes, None, None);
     let layer = LayerKey {
         account: AccountId::new(HOME),
@@ -383,7 +383,8 @@ async fn a_layer_of_another_account_takes_its_policy_and_is_then_named() {
             "User: arn:aws:iam::{THERE}:root is not authorized to perform: lambda:GetLayerVersion on resource: {arn} because no resource-based policy allows the lambda:GetLayerVersion action"
         )
     );
-    assert_eq!(ask(&root(HOME)).await.unwrap().layers, [], "one's own need no naming");
+    let own = ask(&root(HOME)).await.unwrap();
+    assert_eq!(own.layers, std::slice::from_ref(&version.key));
 
     let text = json!({"Statement": {"Effect": "Allow", "Principal": {"AWS": THERE},
         "Action": "lambda:GetLayerVersion", "Resource": arn.as_str()}});
