@@ -15,8 +15,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use lamu_api::ApiError;
 use lamu_api::sigv4::{self, PayloadHash, RequestParts};
+use lamu_api::{ApiError, ErrorCode};
 use lamu_model::{AccountId, Region};
 
 use crate::error;
@@ -102,13 +102,22 @@ impl Identities {
         if !is_region(&identity.region) {
             return Err(error::of_region());
         }
-        let principal = match self.keys.get(&identity.access_key) {
-            Some(key) => key.principal.clone(),
-            None => self.default.principal.clone(),
-        };
+        let principal = self.signer(&identity.access_key)?;
         let account = principal.account.clone();
         let account = account.unwrap_or_else(|| self.default.account.clone());
         Ok(Identity { principal, region: Region::new(identity.region), account })
+    }
+
+    /// Whose key it is. Nobody's is nobody, never the root that everyone is
+    /// without keys.
+    fn signer(&self, access_key: &str) -> Result<Arc<Principal>, ApiError> {
+        match self.keys.get(access_key) {
+            Some(key) => Ok(key.principal.clone()),
+            None => Err(ApiError::new(
+                ErrorCode::UnrecognizedClient,
+                "The security token included in the request is invalid.",
+            )),
+        }
     }
 
     /// What an unverified signature says.
@@ -163,6 +172,16 @@ mod tests {
         let identity = identities.identify(&parts, b"", "lambda", Utc::now()).unwrap();
         let caller = identity.caller();
         (caller.account.to_string(), caller.region.to_string())
+    }
+
+    #[test]
+    fn a_key_that_is_nobodys_is_not_the_default_root() {
+        let account = AccountId::new("111111111111");
+        let keys = vec![AccessKey::root("KNOWN", "s", account.clone())];
+        let identities = Identities::new(keys, account, Region::new("us-east-1"));
+        assert!(identities.signer("KNOWN").unwrap().is_full());
+        let error = identities.signer("known").unwrap_err();
+        assert_eq!(error.code, ErrorCode::UnrecognizedClient);
     }
 
     #[test]
