@@ -53,13 +53,17 @@ pub struct QueueLimits {
     pub shards: u16,
     /// Bytes of all events, the dead included; more are refused.
     pub bytes_max: u64,
-    /// Dead events kept; the oldest goes when another comes.
+    /// Bytes of one lane's events that are not dead, a share of `bytes_max`: who
+    /// sends without end fills its own part and leaves room to the others.
+    pub lane_bytes_max: u64,
+    /// Dead events kept; the oldest goes when another comes. Their bytes are
+    /// bounded too, by a share of `bytes_max`.
     pub dead_max: u64,
 }
 
 impl Default for QueueLimits {
     fn default() -> QueueLimits {
-        QueueLimits { shards: 8, bytes_max: 8 << 30, dead_max: 100_000 }
+        QueueLimits { shards: 8, bytes_max: 8 << 30, lane_bytes_max: 2 << 30, dead_max: 100_000 }
     }
 }
 

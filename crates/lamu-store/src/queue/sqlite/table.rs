@@ -50,6 +50,7 @@ const TABLES: &str = "
         bytes    INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX dead_lane ON dead (lane, event);
+    CREATE INDEX dead_age ON dead (died_ms, event);
     CREATE TABLE body (
         event    INTEGER PRIMARY KEY,
         body     BLOB NOT NULL,
@@ -195,11 +196,12 @@ pub fn bury(
         .optional()
 }
 
-/// Removes the oldest of the dead.
+/// Removes the one that has been dead for the longest.
 pub fn remove_oldest_dead(connection: &Connection) -> rusqlite::Result<Option<Left>> {
     let left = connection
         .prepare_cached(
-            "DELETE FROM dead WHERE event = (SELECT min(event) FROM dead)
+            "DELETE FROM dead
+             WHERE event = (SELECT event FROM dead ORDER BY died_ms, event LIMIT 1)
              RETURNING event, shard, lane, bytes",
         )?
         .query_row([], left)

@@ -177,9 +177,9 @@ async fn a_full_disk_refuses_and_loses_nothing() {
 #[tokio::test]
 async fn its_bytes_and_its_dead_are_bounded() {
     let home = tempfile::tempdir().unwrap();
-    let limits = QueueLimits { shards: 2, bytes_max: 10_000, dead_max: 2 };
+    let limits = QueueLimits { bytes_max: 12_000, dead_max: 2, ..two_shards() };
     let queue = open(&home, limits);
-    queue.send(SHARD, event("a", vec![0; 9_000])).await.unwrap();
+    queue.send(SHARD, event("a", vec![0; 11_000])).await.unwrap();
     let full = queue.send(SHARD, event("b", vec![0; 1_000])).await.unwrap_err();
     assert!(matches!(full, QueueError::Full { .. }), "{full}");
     let held = receive(&queue, 1).await.remove(0);
@@ -196,7 +196,70 @@ async fn its_bytes_and_its_dead_are_bounded() {
     drop(queue);
     let queue = open(&home, limits);
     assert_eq!(queue.purge(Which::Dead, "lane").await.unwrap(), 2);
-    queue.send(SHARD, event("e", vec![0; 9_000])).await.unwrap();
+    queue.send(SHARD, event("e", vec![0; 11_000])).await.unwrap();
+}
+
+/// Sends an event, receives it and puts it aside.
+async fn bury(queue: &SqliteQueue, id: &str, bytes: usize) {
+    queue.send(SHARD, event(id, vec![0; bytes])).await.unwrap();
+    let held = receive(queue, 1).await.remove(0);
+    queue.bury(&held.receipt, "why").await.unwrap();
+}
+
+async fn dead(queue: &SqliteQueue) -> Vec<String> {
+    let dead = queue.look(Which::Dead, None, None, 10).await.unwrap();
+    dead.iter().map(|seen| seen.event.id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn the_dead_have_a_share_of_the_bytes_and_make_room_for_the_living() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, QueueLimits { bytes_max: 40_000, ..two_shards() });
+    for id in ["a", "b", "c"] {
+        bury(&queue, id, 4_000).await;
+    }
+    assert_eq!(dead(&queue).await, ["b", "c"], "a quarter of the bytes, the oldest gone");
+
+    let refused = queue.send(SHARD, event("large", vec![0; 40_000])).await;
+    assert!(matches!(refused, Err(QueueError::Full { .. })));
+    assert_eq!(dead(&queue).await, ["b", "c"], "nothing goes for one that has no room anyway");
+
+    queue.send(SHARD, event("d", vec![0; 34_000])).await.unwrap();
+    assert_eq!(dead(&queue).await, ["c"]);
+    queue.send(SHARD, event("e", vec![0; 3_000])).await.unwrap();
+    assert!(dead(&queue).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_oldest_of_the_dead_is_the_first_that_died() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, QueueLimits { dead_max: 1, ..two_shards() });
+    queue.send(SHARD, event("early", "x")).await.unwrap();
+    queue.send(SHARD, event("late", "x")).await.unwrap();
+    let held = receive(&queue, 2).await;
+    queue.bury(&held[1].receipt, "why").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    queue.bury(&held[0].receipt, "why").await.unwrap();
+    assert_eq!(dead(&queue).await, ["early"]);
+}
+
+#[tokio::test]
+async fn one_lane_cannot_fill_the_queue() {
+    let home = tempfile::tempdir().unwrap();
+    let limits = QueueLimits { bytes_max: 10_000, lane_bytes_max: 4_000, ..two_shards() };
+    let queue = open(&home, limits);
+    queue.send(SHARD, event("a", vec![0; 3_000])).await.unwrap();
+    let full = queue.send(SHARD, event("b", vec![0; 1_000])).await.unwrap_err();
+    assert!(matches!(&full, QueueError::Full { what } if what.starts_with("lane lane")), "{full}");
+    let other = NewEvent { lane: "other".into(), ..event("c", vec![0; 3_000]) };
+    queue.send(SHARD, other).await.unwrap();
+    // What is counted is found again, and what is done with counts no more.
+    drop(queue);
+    let queue = open(&home, limits);
+    assert!(queue.send(SHARD, event("b", vec![0; 1_000])).await.is_err());
+    let held = receive(&queue, 1).await.remove(0);
+    queue.ack(&held.receipt).await.unwrap();
+    queue.send(SHARD, event("b", vec![0; 3_000])).await.unwrap();
 }
 
 #[test]

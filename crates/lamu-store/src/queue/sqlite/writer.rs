@@ -4,7 +4,7 @@
 //! Not here: who may open the file (`sqlite`), SQL (`table`), who is held
 //! (`holds`).
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,6 +31,14 @@ const CHORE_EVENTS: usize = 256;
 
 /// Events looked at in one request; each may have a body of a MiB.
 const LOOK_MAX: usize = 256;
+
+/// The part of all bytes that dead events may have: they are kept to be looked
+/// at, and those that are to be delivered go first.
+const DEAD_SHARE: u64 = 4;
+
+/// Dead events removed for one write, so that it stays a short one. Where that
+/// makes too little room, the write is refused this once.
+const PRUNE_MAX: usize = 256;
 
 pub type Done<T> = oneshot::Sender<Result<T, QueueError>>;
 
@@ -109,7 +117,7 @@ enum Effect {
     Sent { shard: Shard, lane: String, bytes: u64 },
     Acked(Left),
     Back { shard: Shard, event: i64 },
-    Died { left: Left, pruned: Option<Left> },
+    Died(Left),
     Revived(Left),
     DeadRemoved(Left),
 }
@@ -135,7 +143,16 @@ enum What {
 #[derive(Debug, Default)]
 struct Lane {
     live: u64,
+    live_bytes: u64,
     dead: u64,
+}
+
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    bytes: u64,
+    dead: u64,
+    dead_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -146,8 +163,7 @@ pub struct Writer {
     shards: Arc<[ShardState]>,
     holds: Vec<Holds>,
     lanes: BTreeMap<String, Lane>,
-    bytes: u64,
-    dead: u64,
+    tally: Tally,
     chores: VecDeque<Chore>,
 }
 
@@ -164,8 +180,7 @@ impl Writer {
             calendar: Calendar::default(),
             holds: (0..limits.shards).map(|shard| Holds::new(Shard(shard))).collect(),
             lanes: BTreeMap::new(),
-            bytes: 0,
-            dead: 0,
+            tally: Tally::default(),
             chores: VecDeque::new(),
             shards,
             connection,
@@ -173,12 +188,14 @@ impl Writer {
         for dead in [false, true] {
             for count in table::count(&writer.connection, dead).map_err(failed)? {
                 let lane = writer.lanes.entry(count.lane).or_default();
-                writer.bytes += count.bytes;
+                writer.tally.bytes += count.bytes;
                 if dead {
                     lane.dead += count.events;
-                    writer.dead += count.events;
+                    writer.tally.dead += count.events;
+                    writer.tally.dead_bytes += count.bytes;
                 } else {
                     lane.live += count.events;
+                    lane.live_bytes += count.bytes;
                     let state = &writer.shards[usize::from(count.shard.0)];
                     state.backlog.fetch_add(count.events, Ordering::Relaxed);
                 }
@@ -308,24 +325,30 @@ impl Writer {
         let mut outcomes = Vec::with_capacity(writes.len());
         let mut effects = Vec::with_capacity(writes.len());
         let mut settled = HashSet::new();
-        let mut bytes = self.bytes;
-        let mut dead = self.dead;
+        let mut tally = self.tally;
+        let mut lanes = HashMap::new();
         self.transaction(|writer| {
             for write in writes {
                 let outcome = match write {
-                    Write::Send { event, .. }
-                        if bytes.saturating_add(table::size(event)) > writer.limits.bytes_max =>
-                    {
-                        let what = format!("it holds {bytes} of {} bytes", writer.limits.bytes_max);
-                        Err(QueueError::Full { what })
-                    }
                     Write::Send { shard, event } => {
-                        bytes += table::size(event);
-                        let due_ms = now_ms.saturating_add(whole_ms(event.delay));
-                        table::insert(&writer.connection, *shard, event, now_ms, due_ms)?;
-                        let (shard, lane) = (*shard, event.lane.clone());
-                        effects.push(Effect::Sent { shard, lane, bytes: table::size(event) });
-                        Ok(())
+                        let bytes = table::size(event);
+                        let lane_bytes = lanes.entry(event.lane.as_str()).or_insert_with(|| {
+                            writer.lanes.get(&event.lane).map_or(0, |lane| lane.live_bytes)
+                        });
+                        let room = writer.check_lane(&event.lane, *lane_bytes, bytes);
+                        let room = match room {
+                            Ok(()) => writer.make_room(&mut tally, bytes, &mut effects)?,
+                            refused => refused,
+                        };
+                        if room.is_ok() {
+                            tally.bytes += bytes;
+                            *lane_bytes += bytes;
+                            let due_ms = now_ms.saturating_add(whole_ms(event.delay));
+                            table::insert(&writer.connection, *shard, event, now_ms, due_ms)?;
+                            let (shard, lane) = (*shard, event.lane.clone());
+                            effects.push(Effect::Sent { shard, lane, bytes });
+                        }
+                        room
                     }
                     Write::Ack(receipt)
                     | Write::Retry { receipt, .. }
@@ -335,10 +358,14 @@ impl Writer {
                         match held {
                             Ok(()) if !settled.insert(receipt.event) => Err(QueueError::NotHeld),
                             Ok(()) => {
-                                let effect = writer.settle(write, receipt, now_ms, &mut dead)?;
-                                let outcome = effect.as_ref().map(drop).ok_or(QueueError::NotHeld);
-                                effects.extend(effect);
-                                outcome
+                                let there = writer.settle(
+                                    write,
+                                    receipt,
+                                    now_ms,
+                                    &mut tally,
+                                    &mut effects,
+                                )?;
+                                if there { Ok(()) } else { Err(QueueError::NotHeld) }
                             }
                             Err(error) => Err(error),
                         }
@@ -354,38 +381,93 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// Does what is said of a held event; `None` when it is not there.
+    /// Does what is said of a held event; whether it is there.
     fn settle(
         &self,
         write: &Write,
         receipt: &Receipt,
         now_ms: u64,
-        dead: &mut u64,
-    ) -> rusqlite::Result<Option<Effect>> {
+        tally: &mut Tally,
+        effects: &mut Vec<Effect>,
+    ) -> rusqlite::Result<bool> {
         let Receipt { shard, event, .. } = *receipt;
-        match write {
+        let effect = match write {
             Write::Retry { delay, note, .. } => {
                 let due_ms = now_ms.saturating_add(whole_ms(*delay));
                 let due_ms = self.holds[usize::from(shard.0)].due_beyond_mark(due_ms, event);
                 let there = table::reschedule(&self.connection, event, due_ms, note)?;
-                Ok(there.then_some(Effect::Back { shard, event }))
+                there.then_some(Effect::Back { shard, event })
             }
             Write::Bury { why, .. } => {
                 let Some(left) = table::bury(&self.connection, event, now_ms, why)? else {
-                    return Ok(None);
+                    return Ok(false);
                 };
-                *dead += 1;
-                let mut pruned = None;
-                if *dead > self.limits.dead_max {
-                    pruned = table::remove_oldest_dead(&self.connection)?;
-                    *dead -= u64::from(pruned.is_some());
-                }
-                Ok(Some(Effect::Died { left, pruned }))
+                tally.dead += 1;
+                tally.dead_bytes += left.bytes;
+                effects.push(Effect::Died(left));
+                self.prune(tally, 0, effects)?;
+                return Ok(true);
             }
             Write::Ack(_) | Write::Send { .. } => {
-                Ok(table::remove(&self.connection, event)?.map(Effect::Acked))
+                table::remove(&self.connection, event)?.map(Effect::Acked)
             }
+        };
+        let there = effect.is_some();
+        effects.extend(effect);
+        Ok(there)
+    }
+
+    fn check_lane(&self, lane: &str, held: u64, more: u64) -> Result<(), QueueError> {
+        let max = self.limits.lane_bytes_max;
+        if held.saturating_add(more) <= max {
+            return Ok(());
         }
+        Err(QueueError::Full { what: format!("lane {lane} holds {held} of {max} bytes") })
+    }
+
+    /// Room for `more` bytes, if need be at the cost of dead events.
+    fn make_room(
+        &self,
+        tally: &mut Tally,
+        more: u64,
+        effects: &mut Vec<Effect>,
+    ) -> rusqlite::Result<Result<(), QueueError>> {
+        let max = self.limits.bytes_max;
+        let live = tally.bytes.saturating_sub(tally.dead_bytes);
+        // Dead events do not go for one that finds no room anyway.
+        if live.saturating_add(more) <= max {
+            self.prune(tally, more, effects)?;
+        }
+        if tally.bytes.saturating_add(more) <= max {
+            return Ok(Ok(()));
+        }
+        let what = format!("it holds {} of {max} bytes", tally.bytes);
+        Ok(Err(QueueError::Full { what }))
+    }
+
+    /// Removes those that have been dead for the longest, where there are too
+    /// many or `more` bytes need their room.
+    fn prune(
+        &self,
+        tally: &mut Tally,
+        more: u64,
+        effects: &mut Vec<Effect>,
+    ) -> rusqlite::Result<()> {
+        let QueueLimits { bytes_max, dead_max, .. } = self.limits;
+        for _ in 0..PRUNE_MAX {
+            if tally.dead <= dead_max
+                && tally.dead_bytes <= bytes_max / DEAD_SHARE
+                && tally.bytes.saturating_add(more) <= bytes_max
+            {
+                break;
+            }
+            let Some(left) = table::remove_oldest_dead(&self.connection)? else { break };
+            tally.dead = tally.dead.saturating_sub(1);
+            tally.dead_bytes = tally.dead_bytes.saturating_sub(left.bytes);
+            tally.bytes = tally.bytes.saturating_sub(left.bytes);
+            effects.push(Effect::DeadRemoved(left));
+        }
+        Ok(())
     }
 
     fn transaction(
@@ -411,42 +493,43 @@ impl Writer {
     fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Sent { shard, lane, bytes } => {
-                self.bytes += bytes;
-                self.lane(lane).live += 1;
+                self.tally.bytes += bytes;
+                self.live(lane, bytes);
                 self.arrived(shard, 1);
             }
             Effect::Acked(left) => {
                 self.holds_of(left.shard).forget(left.event);
                 self.leave(&left);
-                self.bytes = self.bytes.saturating_sub(left.bytes);
+                self.tally.bytes = self.tally.bytes.saturating_sub(left.bytes);
             }
             Effect::Back { shard, event } => {
                 self.holds_of(shard).release(event);
                 self.arrived(shard, 0);
             }
-            Effect::Died { left, pruned } => {
+            Effect::Died(left) => {
                 self.holds_of(left.shard).forget(left.event);
                 self.leave(&left);
-                self.dead += 1;
-                self.lane(left.lane).dead += 1;
-                if let Some(pruned) = pruned {
-                    self.apply(Effect::DeadRemoved(pruned));
-                }
+                self.tally.dead += 1;
+                self.tally.dead_bytes += left.bytes;
+                self.lanes.entry(left.lane).or_default().dead += 1;
             }
             Effect::Revived(left) => {
-                self.leave_dead(&left.lane);
-                self.lane(left.lane).live += 1;
+                self.leave_dead(&left);
                 self.arrived(left.shard, 1);
+                self.live(left.lane, left.bytes);
             }
             Effect::DeadRemoved(left) => {
-                self.leave_dead(&left.lane);
-                self.bytes = self.bytes.saturating_sub(left.bytes);
+                self.leave_dead(&left);
+                self.tally.bytes = self.tally.bytes.saturating_sub(left.bytes);
             }
         }
     }
 
-    fn lane(&mut self, lane: String) -> &mut Lane {
-        self.lanes.entry(lane).or_default()
+    /// One more that is not dead.
+    fn live(&mut self, lane: String, bytes: u64) {
+        let lane = self.lanes.entry(lane).or_default();
+        lane.live += 1;
+        lane.live_bytes += bytes;
     }
 
     /// Receivers look again: there is more, or it is due at another time.
@@ -460,18 +543,20 @@ impl Writer {
         self.shards[usize::from(left.shard.0)].backlog.fetch_sub(1, Ordering::Relaxed);
         if let Some(lane) = self.lanes.get_mut(&left.lane) {
             lane.live = lane.live.saturating_sub(1);
+            lane.live_bytes = lane.live_bytes.saturating_sub(left.bytes);
             if (lane.live, lane.dead) == (0, 0) {
                 self.lanes.remove(&left.lane);
             }
         }
     }
 
-    fn leave_dead(&mut self, name: &str) {
-        self.dead = self.dead.saturating_sub(1);
-        if let Some(lane) = self.lanes.get_mut(name) {
+    fn leave_dead(&mut self, left: &Left) {
+        self.tally.dead = self.tally.dead.saturating_sub(1);
+        self.tally.dead_bytes = self.tally.dead_bytes.saturating_sub(left.bytes);
+        if let Some(lane) = self.lanes.get_mut(&left.lane) {
             lane.dead = lane.dead.saturating_sub(1);
             if (lane.live, lane.dead) == (0, 0) {
-                self.lanes.remove(name);
+                self.lanes.remove(&left.lane);
             }
         }
     }
