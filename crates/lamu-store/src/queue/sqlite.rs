@@ -44,9 +44,6 @@ const NOTE_BYTES_MAX: usize = 64 * 1024;
 /// The largest event there is (1 MiB), and what its sender writes around it.
 const BODY_BYTES_MAX: usize = (1 << 20) + (128 << 10);
 
-/// Events held at once. Each is an invocation under way, or about to be.
-const HELD_MAX: usize = 16_384;
-
 /// What one queue may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
@@ -59,11 +56,19 @@ pub struct QueueLimits {
     /// Dead events kept; the oldest goes when another comes. Their bytes are
     /// bounded too, by a share of `bytes_max`.
     pub dead_max: u64,
+    /// Events held at once. Each is an invocation under way, or about to be.
+    pub held_max: usize,
 }
 
 impl Default for QueueLimits {
     fn default() -> QueueLimits {
-        QueueLimits { shards: 8, bytes_max: 8 << 30, lane_bytes_max: 2 << 30, dead_max: 100_000 }
+        QueueLimits {
+            shards: 8,
+            bytes_max: 8 << 30,
+            lane_bytes_max: 2 << 30,
+            dead_max: 100_000,
+            held_max: 16_384,
+        }
     }
 }
 

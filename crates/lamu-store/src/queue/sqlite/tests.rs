@@ -262,6 +262,29 @@ async fn one_lane_cannot_fill_the_queue() {
     queue.send(SHARD, event("b", vec![0; 3_000])).await.unwrap();
 }
 
+#[tokio::test]
+async fn where_all_that_may_be_is_held_receivers_wait_for_room() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, QueueLimits { held_max: 2, ..two_shards() });
+    for id in ["a", "b"] {
+        queue.send(SHARD, event(id, "x")).await.unwrap();
+    }
+    for id in ["c", "d"] {
+        queue.send(Shard(1), event(id, "x")).await.unwrap();
+    }
+    let short = Duration::from_millis(20);
+    assert_eq!(queue.receive(SHARD, 10, short, LONG).await.unwrap().len(), 2);
+    // The holds of the other shard end, though nobody receives there.
+    let held = queue.receive(Shard(1), 10, LONG, LONG).await.unwrap();
+    assert_eq!(held.len(), 2);
+    assert!(receive(&queue, 1).await.is_empty());
+    // And an acknowledgement there makes room here.
+    let (received, acked) =
+        tokio::join!(queue.receive(SHARD, 1, LONG, LONG), queue.ack(&held[0].receipt));
+    acked.unwrap();
+    assert_eq!(received.unwrap()[0].event.id.as_str(), "a");
+}
+
 #[test]
 fn the_calendar_never_goes_back() {
     let mut calendar = Calendar::default();

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::holds::Holds;
 use super::table::{self, Left};
-use super::{Calendar, HELD_MAX, QueueLimits, ShardState, whole_ms};
+use super::{Calendar, QueueLimits, ShardState, whole_ms};
 use crate::queue::{Delivery, Depth, NewEvent, QueueError, Receipt, Seen, SeenState, Shard, Which};
 
 /// Writes in one transaction: past this a longer group saves no more flushes
@@ -39,6 +39,11 @@ const DEAD_SHARE: u64 = 4;
 /// Dead events removed for one write, so that it stays a short one. Where that
 /// makes too little room, the write is refused this once.
 const PRUNE_MAX: usize = 256;
+
+/// When a receiver for whom nothing more may be held asks again. An
+/// acknowledgement anywhere makes room, and waking everybody at each would
+/// cost more than asking.
+const NO_ROOM: Duration = Duration::from_millis(50);
 
 pub type Done<T> = oneshot::Sender<Result<T, QueueError>>;
 
@@ -569,10 +574,19 @@ impl Writer {
     ) -> Result<Received, QueueError> {
         let now_ms = self.calendar.now_ms();
         let until_ms = now_ms.saturating_add(whole_ms(visibility));
-        let room = HELD_MAX.saturating_sub(self.holds.iter().map(Holds::held).sum());
-        let count = count.min(room);
         let at = usize::from(shard.0);
         self.holds[at].expire(now_ms);
+        if self.room() < count {
+            // What has ended elsewhere takes no room, whether or not anybody
+            // receives there.
+            for holds in &mut self.holds {
+                holds.expire(now_ms);
+            }
+        }
+        let count = count.min(self.room());
+        if count == 0 {
+            return Ok((Vec::new(), Some(NO_ROOM)));
+        }
         if self.holds[at].ready() < count {
             let mark = self.holds[at].read_to();
             let due = table::due(&self.connection, shard, mark, now_ms, READ_AHEAD.max(count))
@@ -609,6 +623,11 @@ impl Writer {
         // A millisecond at least: whoever found nothing does not ask at once.
         let next_in = next_ms.map(|next| Duration::from_millis(next.saturating_sub(now_ms).max(1)));
         Ok((deliveries, next_in))
+    }
+
+    /// How many more may be held.
+    fn room(&self) -> usize {
+        self.limits.held_max.saturating_sub(self.holds.iter().map(Holds::held).sum())
     }
 
     /// A damaged event must not hold up the others, nor be forgotten.
