@@ -41,6 +41,14 @@ const INBOX_MAX: usize = 512;
 const LANE_BYTES_MAX: usize = 512;
 const NOTE_BYTES_MAX: usize = 64 * 1024;
 
+/// The longest that an event may be put off. Lambda tries for six hours at most;
+/// a month leaves room for any plan, and tells what a clock that was wrong wrote
+/// down.
+const DELAY_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+/// A clock that shows less (2024) has not been set yet.
+const CLOCK_MS_MIN: u64 = 1_704_067_200_000;
+
 /// The largest event there is (1 MiB), and what its sender writes around it.
 const BODY_BYTES_MAX: usize = (1 << 20) + (128 << 10);
 
@@ -142,6 +150,7 @@ impl Queue for SqliteQueue {
         self.state(shard)?;
         check("a lane", event.lane.len(), LANE_BYTES_MAX)?;
         check("an event", event.body.len(), BODY_BYTES_MAX)?;
+        check_delay(event.delay)?;
         self.ask(|done| Request::Send { shard, event, done }).await
     }
 
@@ -187,6 +196,7 @@ impl Queue for SqliteQueue {
         note: Bytes,
     ) -> Result<(), QueueError> {
         check("a note", note.len(), NOTE_BYTES_MAX)?;
+        check_delay(delay)?;
         let receipt = receipt.clone();
         self.ask(|done| Request::Retry { receipt, delay, note, done }).await
     }
@@ -239,6 +249,13 @@ fn check(what: &str, bytes: usize, bytes_max: usize) -> Result<(), QueueError> {
         return Ok(());
     }
     Err(QueueError::Invalid { what: format!("{what} has {bytes} bytes, more than {bytes_max}") })
+}
+
+fn check_delay(delay: Duration) -> Result<(), QueueError> {
+    if delay <= DELAY_MAX {
+        return Ok(());
+    }
+    Err(QueueError::Invalid { what: format!("{delay:?} is longer than {DELAY_MAX:?}") })
 }
 
 fn unavailable(

@@ -8,6 +8,7 @@
 //! Not here: when they run and in which transaction (`writer`).
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lamu_model::{Digest, RequestId};
@@ -123,6 +124,26 @@ pub fn fold_shards(connection: &Connection, shards: u16) -> rusqlite::Result<()>
     Ok(())
 }
 
+/// Takes back what was written while the clock was ahead: an event would else
+/// wait for that time to come, or be younger than nothing.
+pub fn clamp_times(
+    connection: &Connection,
+    now_ms: u64,
+    delay_max: Duration,
+) -> rusqlite::Result<()> {
+    let due_ms_max = now_ms + delay_max.as_millis() as u64;
+    for (table, column, max) in [
+        ("event", "due_ms", due_ms_max),
+        ("event", "sent_ms", now_ms),
+        ("dead", "sent_ms", now_ms),
+        ("dead", "died_ms", now_ms),
+    ] {
+        let clamp = format!("UPDATE {table} SET {column} = ?1 WHERE {column} > ?1");
+        connection.execute(&clamp, [max])?;
+    }
+    Ok(())
+}
+
 /// What an event will count for.
 pub fn size(event: &NewEvent) -> u64 {
     event.body.len() as u64 + ROW_BYTES
@@ -144,11 +165,7 @@ pub fn insert(
         .execute(params![shard.0, due_ms, id.as_str(), lane, now_ms, size(event)])?;
     connection
         .prepare_cached("INSERT INTO body (event, body, checksum) VALUES (?1, ?2, ?3)")?
-        .execute(params![
-            connection.last_insert_rowid(),
-            &body[..],
-            checksum(id, lane, now_ms, body)
-        ])
+        .execute(params![connection.last_insert_rowid(), &body[..], checksum(id, lane, body)])
         .map(drop)
 }
 
@@ -302,7 +319,7 @@ pub fn read(connection: &Connection, event: i64) -> Result<Option<Event>, QueueE
         .and_then(|mut one| one.query_row([event], read).optional())
         .map_err(|error| failed("read an event", error))?;
     let Some((event, stored)) = found else { return Ok(None) };
-    if stored != checksum(&event.id, &event.lane, event.sent_ms, &event.body) {
+    if stored != checksum(&event.id, &event.lane, &event.body) {
         let what = format!("event {} is not what was sent", event.id);
         return Err(QueueError::Damaged { what });
     }
@@ -381,16 +398,16 @@ fn remove_body(connection: &Connection, event: i64) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM body WHERE event = ?1")?.execute([event]).map(drop)
 }
 
-/// Eight bytes find accidental damage; nobody is kept from forging them.
-fn checksum(id: &RequestId, lane: &str, sent_ms: u64, body: &[u8]) -> Vec<u8> {
+/// Eight bytes find accidental damage; nobody is kept from forging them. Times
+/// are not in it: those of a clock that was wrong are put right.
+fn checksum(id: &RequestId, lane: &str, body: &[u8]) -> Vec<u8> {
     let (id, lane) = (id.as_str().as_bytes(), lane.as_bytes());
-    let mut bytes = Vec::with_capacity(id.len() + lane.len() + body.len() + 24);
+    let mut bytes = Vec::with_capacity(id.len() + lane.len() + body.len() + 16);
     for part in [id, lane] {
         // With its length, so that no two can be mistaken for another two.
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
         bytes.extend_from_slice(part);
     }
-    bytes.extend_from_slice(&sent_ms.to_be_bytes());
     bytes.extend_from_slice(body);
     Digest::of(&bytes).0[..8].to_vec()
 }

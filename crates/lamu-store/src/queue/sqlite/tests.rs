@@ -285,6 +285,47 @@ async fn where_all_that_may_be_is_held_receivers_wait_for_room() {
     assert_eq!(received.unwrap()[0].event.id.as_str(), "a");
 }
 
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_wrote_is_put_right_at_the_next_start() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    bury(&queue, "dead", 1).await;
+    queue.send(SHARD, event("a", "x")).await.unwrap();
+    let year_ms = 365 * 24 * 60 * 60 * 1_000_u64;
+    on_writer(&queue, move |connection| {
+        for update in [
+            "UPDATE event SET due_ms = due_ms + ?1, sent_ms = sent_ms + ?1",
+            "UPDATE dead SET died_ms = died_ms + ?1, sent_ms = sent_ms + ?1",
+        ] {
+            assert_eq!(connection.execute(update, [year_ms]).unwrap(), 1);
+        }
+    })
+    .await;
+    drop(queue);
+
+    let queue = open(&home, two_shards());
+
+    let now_ms = Calendar::default().now_ms();
+    let live = queue.look(Which::Live, None, None, 10).await.unwrap().remove(0);
+    assert!(live.event.sent_ms <= now_ms);
+    let latest_ms = now_ms + whole_ms(DELAY_MAX);
+    assert!(matches!(live.state, SeenState::Waiting { due_ms } if due_ms <= latest_ms));
+    let dead = queue.look(Which::Dead, None, None, 10).await.unwrap().remove(0);
+    assert!(matches!(dead.state, SeenState::Dead { since_ms, .. } if since_ms <= now_ms));
+    // It is whole all the same.
+    queue.redrive("lane").await.unwrap();
+    assert_eq!(receive(&queue, 10).await[0].event.id.as_str(), "dead");
+}
+
+#[tokio::test]
+async fn nothing_is_put_off_for_longer_than_a_month() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    let late = NewEvent { delay: DELAY_MAX + Duration::from_secs(1), ..event("a", "x") };
+    assert!(matches!(queue.send(SHARD, late).await, Err(QueueError::Invalid { .. })));
+    queue.send(SHARD, NewEvent { delay: DELAY_MAX, ..event("a", "x") }).await.unwrap();
+}
+
 #[test]
 fn the_calendar_never_goes_back() {
     let mut calendar = Calendar::default();

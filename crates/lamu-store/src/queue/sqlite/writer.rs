@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::holds::Holds;
 use super::table::{self, Left};
-use super::{Calendar, QueueLimits, ShardState, whole_ms};
+use super::{CLOCK_MS_MIN, Calendar, DELAY_MAX, QueueLimits, ShardState, whole_ms};
 use crate::queue::{Delivery, Depth, NewEvent, QueueError, Receipt, Seen, SeenState, Shard, Which};
 
 /// Writes in one transaction: past this a longer group saves no more flushes
@@ -180,9 +180,14 @@ impl Writer {
     ) -> Result<Writer, QueueError> {
         let failed = |error| table::failed("count its events", error);
         table::fold_shards(&connection, limits.shards).map_err(failed)?;
+        let mut calendar = Calendar::default();
+        let now_ms = calendar.now_ms();
+        if now_ms > CLOCK_MS_MIN {
+            table::clamp_times(&connection, now_ms, DELAY_MAX).map_err(failed)?;
+        }
         let mut writer = Writer {
             limits,
-            calendar: Calendar::default(),
+            calendar,
             holds: (0..limits.shards).map(|shard| Holds::new(Shard(shard))).collect(),
             lanes: BTreeMap::new(),
             tally: Tally::default(),
