@@ -90,6 +90,8 @@ pub struct Seen {
     pub position: u64,
     pub event: Event,
     pub state: SeenState,
+    /// The event is not what was sent; its body may be missing.
+    pub damaged: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lamu_model::{Digest, RequestId};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::holds::Mark;
@@ -105,7 +106,7 @@ pub fn count(connection: &Connection, dead: bool) -> rusqlite::Result<Vec<Count>
         .query_map([], |row| {
             Ok(Count {
                 shard: Shard(row.get(0)?),
-                lane: row.get(1)?,
+                lane: text(row, 1)?,
                 events: row.get(2)?,
                 bytes: row.get(3)?,
             })
@@ -308,28 +309,27 @@ pub fn next_due_ms(
 
 /// A live event with its body, whole; `None` when there is none.
 pub fn read(connection: &Connection, event: i64) -> Result<Option<Event>, QueueError> {
-    let read = |row: &Row<'_>| -> rusqlite::Result<(Event, Vec<u8>)> {
-        Ok((self::event(row)?, row.get(5)?))
-    };
     let found = connection
         .prepare_cached(
             "SELECT id, lane, sent_ms, note, body, checksum
-             FROM event JOIN body USING (event) WHERE event = ?1",
+             FROM event LEFT JOIN body USING (event) WHERE event = ?1",
         )
-        .and_then(|mut one| one.query_row([event], read).optional())
+        .and_then(|mut one| one.query_row([event], self::event).optional())
         .map_err(|error| failed("read an event", error))?;
-    let Some((event, stored)) = found else { return Ok(None) };
-    if stored != checksum(&event.id, &event.lane, &event.body) {
-        let what = format!("event {} is not what was sent", event.id);
-        return Err(QueueError::Damaged { what });
+    match found {
+        Some((event, true)) => Ok(Some(event)),
+        Some((event, false)) => {
+            let what = format!("event {} is not what was sent", event.id);
+            Err(QueueError::Damaged { what })
+        }
+        None => Ok(None),
     }
-    Ok(Some(event))
 }
 
 pub fn lane_of(connection: &Connection, event: i64) -> rusqlite::Result<Option<String>> {
     connection
         .prepare_cached("SELECT lane FROM event WHERE event = ?1")?
-        .query_row([event], |row| row.get(0))
+        .query_row([event], |row| text(row, 0))
         .optional()
 }
 
@@ -340,7 +340,8 @@ pub fn oldest_sent_ms(connection: &Connection, lane: &str) -> rusqlite::Result<O
         .optional()
 }
 
-/// Events as they lie there, in the order of sending.
+/// Events as they lie there, in the order of sending; a damaged one keeps the
+/// others from nobody.
 pub fn look(
     connection: &Connection,
     dead: bool,
@@ -352,17 +353,18 @@ pub fn look(
     let of_lane = if lane.is_some() { "lane = ?1" } else { "?1 IS NULL" };
     connection
         .prepare_cached(&format!(
-            "SELECT id, lane, sent_ms, note, body, event, {state}
-             FROM {table} JOIN body USING (event)
+            "SELECT id, lane, sent_ms, note, body, checksum, event, {state}
+             FROM {table} LEFT JOIN body USING (event)
              WHERE {of_lane} AND event > ?2 ORDER BY event LIMIT ?3"
         ))?
         .query_map(params![lane, after, count], |row| {
-            let at_ms = row.get(6)?;
+            let at_ms = row.get(7)?;
             let state = match dead {
-                true => SeenState::Dead { why: row.get(7)?, since_ms: at_ms },
+                true => SeenState::Dead { why: text(row, 8)?, since_ms: at_ms },
                 false => SeenState::Waiting { due_ms: at_ms },
             };
-            Ok(Seen { position: row.get(5)?, event: event(row)?, state })
+            let (event, whole) = event(row)?;
+            Ok(Seen { position: row.get(6)?, event, state, damaged: !whole })
         })?
         .collect()
 }
@@ -372,16 +374,30 @@ pub fn failed(step: &str, error: rusqlite::Error) -> QueueError {
     sqlite::of_sqlite(step, error).into()
 }
 
-/// Of columns id, lane, sent_ms, note, body.
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let id: String = row.get(0)?;
-    Ok(Event {
-        id: RequestId::new(id),
-        lane: row.get(1)?,
+/// Of columns id, lane, sent_ms, note, body, checksum; and whether it is what
+/// was sent. The last two are NULL where there is no body.
+fn event(row: &Row<'_>) -> rusqlite::Result<(Event, bool)> {
+    let body: Option<Vec<u8>> = row.get(4)?;
+    let stored: Option<Vec<u8>> = row.get(5)?;
+    let event = Event {
+        id: RequestId::new(text(row, 0)?),
+        lane: text(row, 1)?,
         sent_ms: row.get(2)?,
         note: Bytes::from(row.get::<_, Vec<u8>>(3)?),
-        body: Bytes::from(row.get::<_, Vec<u8>>(4)?),
-    })
+        body: Bytes::from(body.unwrap_or_default()),
+    };
+    let whole =
+        stored.is_some_and(|stored| stored == checksum(&event.id, &event.lane, &event.body));
+    Ok((event, whole))
+}
+
+/// A text as well as it can be read: damage must not hide the event.
+fn text(row: &Row<'_>, at: usize) -> rusqlite::Result<String> {
+    match row.get_ref(at)? {
+        ValueRef::Text(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        // Says what is wrong.
+        _ => row.get(at),
+    }
 }
 
 /// Of columns event, shard, lane, bytes.
@@ -389,7 +405,7 @@ fn left(row: &Row<'_>) -> rusqlite::Result<Left> {
     Ok(Left {
         event: row.get(0)?,
         shard: Shard(row.get(1)?),
-        lane: row.get(2)?,
+        lane: text(row, 2)?,
         bytes: row.get(3)?,
     })
 }

@@ -122,6 +122,35 @@ async fn a_damaged_event_is_put_aside_and_holds_up_nobody() {
     );
 }
 
+#[tokio::test]
+async fn an_event_without_its_body_is_put_aside_and_seen_as_damaged() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    for id in ["a", "b", "c"] {
+        queue.send(SHARD, event(id, "x")).await.unwrap();
+    }
+    on_writer(&queue, |connection| {
+        assert_eq!(connection.execute("DELETE FROM body WHERE event = 1", []).unwrap(), 1);
+        let flipped = "UPDATE body SET body = x'00' WHERE event = 3";
+        assert_eq!(connection.execute(flipped, []).unwrap(), 1);
+    })
+    .await;
+    let looked = async |which| -> Vec<(String, bool)> {
+        let seen = queue.look(which, None, None, 10).await.unwrap();
+        seen.into_iter().map(|seen| (seen.event.id.to_string(), seen.damaged)).collect()
+    };
+    let entry = |id: &str, damaged| (id.to_owned(), damaged);
+    assert_eq!(looked(Which::Live).await, [entry("a", true), entry("b", false), entry("c", true)]);
+
+    assert_eq!(receive(&queue, 10).await.len(), 1);
+
+    assert_eq!(looked(Which::Live).await, [entry("b", false)]);
+    assert_eq!(looked(Which::Dead).await, [entry("a", true), entry("c", true)]);
+    let depth = queue.depths().await.unwrap().remove(0);
+    assert_eq!((depth.waiting, depth.held, depth.dead), (0, 1, 2));
+    assert_eq!(queue.backlog(SHARD), 1);
+}
+
 #[test]
 fn a_file_that_is_damaged_or_not_ours_is_refused() {
     let home = tempfile::tempdir().unwrap();
