@@ -122,8 +122,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// may or may not be kept.
     async fn send(&self, shard: Shard, event: NewEvent) -> Result<(), QueueError>;
 
-    /// At most `count` due events, each hidden from other receivers for
-    /// `visibility`. Waits up to `patience` for the first.
+    /// At most `count` due events, fewer where they are large, each hidden from
+    /// other receivers for `visibility`. Waits up to `patience` for the first.
     async fn receive(
         &self,
         shard: Shard,
@@ -154,7 +154,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     async fn depths(&self) -> Result<Vec<Depth>, QueueError>;
 
     /// Events in the order of sending, those after position `after`, at most
-    /// `count`; of one lane when it is named.
+    /// `count` and fewer where they are large; of one lane when it is named.
+    /// An empty answer means that there are no more.
     async fn look(
         &self,
         which: Which,

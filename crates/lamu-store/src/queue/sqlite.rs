@@ -27,16 +27,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::{Delivery, Depth, NewEvent, Queue, QueueError, Receipt, Seen, Shard, Which};
 use crate::sqlite as file;
 use writer::{Done, Request, Writer};
 
-/// Requests that wait for the writer. An event has little more than 1 MiB, so
-/// what waits stays below 512 MiB at worst; more callers wait their turn.
+/// Requests that wait for the writer; more callers wait their turn.
 const INBOX_MAX: usize = 512;
+
+/// Bytes of events on their way to the file, those included that the writer has
+/// taken: what senders without end may have of the memory.
+const SENDING_BYTES_MAX: usize = 64 << 20;
 
 const LANE_BYTES_MAX: usize = 512;
 const NOTE_BYTES_MAX: usize = 64 * 1024;
@@ -86,6 +89,8 @@ impl Default for QueueLimits {
 #[derive(Debug)]
 pub struct SqliteQueue {
     requests: Option<mpsc::Sender<Request>>,
+    /// Bytes that may still be sent at once.
+    sending: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
     shards: Arc<[ShardState]>,
     _lock: std::fs::File,
@@ -117,7 +122,13 @@ impl SqliteQueue {
             .name("lamu-queue".into())
             .spawn(move || writer.serve(inbox))
             .map_err(|source| unavailable("start its writer", source))?;
-        Ok(SqliteQueue { requests: Some(requests), writer: Some(writer), shards, _lock: lock })
+        Ok(SqliteQueue {
+            requests: Some(requests),
+            sending: Arc::new(Semaphore::new(SENDING_BYTES_MAX)),
+            writer: Some(writer),
+            shards,
+            _lock: lock,
+        })
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Done<T>) -> Request) -> Result<T, QueueError> {
@@ -151,7 +162,10 @@ impl Queue for SqliteQueue {
         check("a lane", event.lane.len(), LANE_BYTES_MAX)?;
         check("an event", event.body.len(), BODY_BYTES_MAX)?;
         check_delay(event.delay)?;
-        self.ask(|done| Request::Send { shard, event, done }).await
+        // Below the bound of one event, so it fits.
+        let sending = self.sending.clone().acquire_many_owned(event.body.len() as u32).await;
+        let sending = sending.map_err(|error| unavailable("take an event", error))?;
+        self.ask(|done| Request::Send { shard, event, sending, done }).await
     }
 
     async fn receive(

@@ -26,7 +26,8 @@ const SCHEMA: Schema = Schema {
     tables: TABLES,
 };
 
-// The index by lane is also the order of sending within it.
+// What is read often comes before what may be long, which lies on pages of its
+// own. The index by lane is also the order of sending within it.
 const TABLES: &str = "
     CREATE TABLE event (
         event    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -35,8 +36,8 @@ const TABLES: &str = "
         id       TEXT NOT NULL,
         lane     TEXT NOT NULL,
         sent_ms  INTEGER NOT NULL,
-        note     BLOB NOT NULL,
-        bytes    INTEGER NOT NULL
+        bytes    INTEGER NOT NULL,
+        note     BLOB NOT NULL
     ) STRICT;
     CREATE INDEX event_due ON event (shard, due_ms, event);
     CREATE INDEX event_lane ON event (lane, event);
@@ -47,9 +48,9 @@ const TABLES: &str = "
         lane     TEXT NOT NULL,
         sent_ms  INTEGER NOT NULL,
         died_ms  INTEGER NOT NULL,
+        bytes    INTEGER NOT NULL,
         why      TEXT NOT NULL,
-        note     BLOB NOT NULL,
-        bytes    INTEGER NOT NULL
+        note     BLOB NOT NULL
     ) STRICT;
     CREATE INDEX dead_lane ON dead (lane, event);
     CREATE INDEX dead_age ON dead (died_ms, event);
@@ -230,13 +231,14 @@ pub fn remove_oldest_dead(connection: &Connection) -> rusqlite::Result<Option<Le
     Ok(left)
 }
 
-/// Events of a lane after one number and up to another, at most `count`.
+/// Events of a lane after one number and up to another: at most `count`, and no
+/// more once they have `bytes_max`.
 pub fn of_lane(
     connection: &Connection,
     dead: bool,
     lane: &str,
     (after, upto): (i64, i64),
-    count: usize,
+    (count, bytes_max): (usize, u64),
 ) -> rusqlite::Result<Vec<Left>> {
     let table = if dead { "dead" } else { "event" };
     connection
@@ -244,8 +246,8 @@ pub fn of_lane(
             "SELECT event, shard, lane, bytes FROM {table}
              WHERE lane = ?1 AND event > ?2 AND event <= ?3 ORDER BY event LIMIT ?4"
         ))?
-        .query_map(params![lane, after, upto, count], left)?
-        .collect()
+        .query_map(params![lane, after, upto, count], left)
+        .and_then(|rows| within(bytes_max, rows, |left| left.bytes))
 }
 
 /// The highest number that was given to an event.
@@ -347,7 +349,7 @@ pub fn look(
     dead: bool,
     lane: Option<&str>,
     after: i64,
-    count: usize,
+    (count, bytes_max): (usize, u64),
 ) -> rusqlite::Result<Vec<Seen>> {
     let (table, state) = if dead { ("dead", "died_ms, why") } else { ("event", "due_ms, ''") };
     let of_lane = if lane.is_some() { "lane = ?1" } else { "?1 IS NULL" };
@@ -365,8 +367,27 @@ pub fn look(
             };
             let (event, whole) = event(row)?;
             Ok(Seen { position: row.get(6)?, event, state, damaged: !whole })
-        })?
-        .collect()
+        })
+        .and_then(|rows| within(bytes_max, rows, |seen| seen.event.body.len() as u64))
+}
+
+/// What comes before there are `bytes_max`, and the one that makes them so many.
+fn within<T>(
+    bytes_max: u64,
+    rows: impl Iterator<Item = rusqlite::Result<T>>,
+    bytes: impl Fn(&T) -> u64,
+) -> rusqlite::Result<Vec<T>> {
+    let mut taken = Vec::new();
+    let mut taken_bytes = 0;
+    for row in rows {
+        let row = row?;
+        taken_bytes += bytes(&row);
+        taken.push(row);
+        if taken_bytes >= bytes_max {
+            break;
+        }
+    }
+    Ok(taken)
 }
 
 /// Says what a failed statement means to the caller.

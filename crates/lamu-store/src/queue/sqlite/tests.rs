@@ -355,6 +355,38 @@ async fn nothing_is_put_off_for_longer_than_a_month() {
     queue.send(SHARD, NewEvent { delay: DELAY_MAX, ..event("a", "x") }).await.unwrap();
 }
 
+#[tokio::test]
+async fn large_events_are_read_a_few_at_a_time() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    for at in 0..10 {
+        queue.send(SHARD, event(&at.to_string(), vec![at; 1 << 20])).await.unwrap();
+    }
+    let first = queue.look(Which::Live, None, None, 10).await.unwrap();
+    assert_eq!(first.len(), 8);
+    let rest = queue.look(Which::Live, None, Some(first[7].position), 10).await.unwrap();
+    assert_eq!(rest.len(), 2);
+    assert_eq!(receive(&queue, 10).await.len(), 8);
+    assert_eq!(receive(&queue, 10).await.len(), 2);
+    assert_eq!(queue.purge(Which::Live, "lane").await.unwrap(), 10, "in pieces, but all");
+}
+
+#[tokio::test]
+async fn senders_wait_where_much_is_on_its_way() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    let all = queue.sending.clone().acquire_many_owned(SENDING_BYTES_MAX as u32).await.unwrap();
+    let send = queue.send(SHARD, event("a", "x"));
+    tokio::pin!(send);
+    let waits = tokio::time::timeout(Duration::from_millis(20), &mut send).await;
+    assert!(waits.is_err());
+    drop(all);
+    send.await.unwrap();
+    // Given back before the writer takes anything else.
+    on_writer(&queue, |_| ()).await;
+    assert_eq!(queue.sending.available_permits(), SENDING_BYTES_MAX);
+}
+
 #[test]
 fn the_calendar_never_goes_back() {
     let mut calendar = Calendar::default();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::holds::Holds;
 use super::table::{self, Left};
@@ -29,8 +29,12 @@ const READ_AHEAD: usize = 256;
 /// their turn.
 const CHORE_EVENTS: usize = 256;
 
-/// Events looked at in one request; each may have a body of a MiB.
+/// Events looked at in one request.
 const LOOK_MAX: usize = 256;
+
+/// Bytes of events that are read, or removed, in one go: others wait meanwhile.
+/// More than one event at least, and so no less than a few MiB.
+const WORK_BYTES_MAX: u64 = 8 << 20;
 
 /// The part of all bytes that dead events may have: they are kept to be looked
 /// at, and those that are to be delivered go first.
@@ -55,6 +59,8 @@ pub enum Request {
     Send {
         shard: Shard,
         event: NewEvent,
+        /// Given back when the event is kept.
+        sending: OwnedSemaphorePermit,
         done: Done<()>,
     },
     Ack {
@@ -242,10 +248,12 @@ impl Writer {
     /// sees it.
     fn serve_group(&mut self, group: impl Iterator<Item = Request>) {
         let mut writes = Vec::new();
+        let mut kept = Vec::new();
         let mut others = Vec::new();
         for request in group {
             match request {
-                Request::Send { shard, event, done } => {
+                Request::Send { shard, event, sending, done } => {
+                    kept.push(sending);
                     writes.push((Write::Send { shard, event }, done));
                 }
                 Request::Ack { receipt, done } => writes.push((Write::Ack(receipt), done)),
@@ -259,6 +267,7 @@ impl Writer {
             }
         }
         self.write(writes);
+        drop(kept);
         for request in others {
             self.serve_other(request);
         }
@@ -600,12 +609,17 @@ impl Writer {
                 self.holds[at].came_due(mark);
             }
         }
-        let mut deliveries = Vec::new();
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        let mut bytes = 0;
         while deliveries.len() < count
+            && bytes < WORK_BYTES_MAX
             && let Some(receipt) = self.holds[at].take(until_ms)
         {
             match table::read(&self.connection, receipt.event) {
-                Ok(Some(event)) => deliveries.push(Delivery { receipt, event }),
+                Ok(Some(event)) => {
+                    bytes += event.body.len() as u64;
+                    deliveries.push(Delivery { receipt, event });
+                }
                 Ok(None) => self.holds[at].forget(receipt.event),
                 Err(error @ QueueError::Damaged { .. }) => self.set_aside(receipt, &error),
                 Err(error) => {
@@ -693,7 +707,8 @@ impl Writer {
     ) -> Result<Vec<Seen>, QueueError> {
         let after = after.map_or(0, |after| i64::try_from(after).unwrap_or(i64::MAX));
         let dead = which == Which::Dead;
-        let mut seen = table::look(&self.connection, dead, lane, after, count.min(LOOK_MAX))
+        let most = (count.min(LOOK_MAX), WORK_BYTES_MAX);
+        let mut seen = table::look(&self.connection, dead, lane, after, most)
             .map_err(|error| table::failed("look at its events", error))?;
         for seen in &mut seen {
             let event = seen.position as i64;
@@ -741,7 +756,8 @@ impl Writer {
             let connection = &writer.connection;
             let dead = matches!(what, What::Redrive | What::Purge(Which::Dead));
             let range = (chore.after, chore.upto);
-            let found = table::of_lane(connection, dead, &chore.lane, range, CHORE_EVENTS)?;
+            let most = (CHORE_EVENTS, WORK_BYTES_MAX);
+            let found = table::of_lane(connection, dead, &chore.lane, range, most)?;
             last = found.last().map_or(last, |left| left.event);
             for left in found {
                 effects.push(match what {
