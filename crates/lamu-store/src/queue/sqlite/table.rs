@@ -146,7 +146,8 @@ pub fn clamp_times(
     Ok(())
 }
 
-/// What an event will count for.
+/// What an event counts for when it comes; its note, and the reason when it is
+/// dead, count too.
 pub fn size(event: &NewEvent) -> u64 {
     event.body.len() as u64 + ROW_BYTES
 }
@@ -183,36 +184,50 @@ pub fn remove(connection: &Connection, event: i64) -> rusqlite::Result<Option<Le
     Ok(left)
 }
 
+/// The event as it is now, and its bytes before; `None` when there is none.
 pub fn reschedule(
     connection: &Connection,
     event: i64,
     due_ms: u64,
     note: &[u8],
-) -> rusqlite::Result<bool> {
+) -> rusqlite::Result<Option<(Left, u64)>> {
+    let before = connection
+        .prepare_cached("SELECT bytes FROM event WHERE event = ?1")?
+        .query_row([event], |row| row.get(0))
+        .optional()?;
+    let Some(before) = before else { return Ok(None) };
     connection
-        .prepare_cached("UPDATE event SET due_ms = ?2, note = ?3 WHERE event = ?1")?
-        .execute(params![event, due_ms, note])
-        .map(|changed| changed == 1)
+        .prepare_cached(
+            "UPDATE event
+             SET due_ms = ?2, bytes = bytes - length(note) + length(?3), note = ?3
+             WHERE event = ?1 RETURNING event, shard, lane, bytes",
+        )?
+        .query_row(params![event, due_ms, note], left)
+        .map(|left| Some((left, before)))
 }
 
-/// Moves a live event to the dead.
+/// Moves a live event to the dead: what has left, and its bytes there.
 pub fn bury(
     connection: &Connection,
     event: i64,
     now_ms: u64,
     why: &str,
-) -> rusqlite::Result<Option<Left>> {
+) -> rusqlite::Result<Option<(Left, u64)>> {
     connection
         .prepare_cached(
             "INSERT INTO dead (event, shard, id, lane, sent_ms, died_ms, why, note, bytes)
-             SELECT event, shard, id, lane, sent_ms, ?2, ?3, note, bytes
+             SELECT event, shard, id, lane, sent_ms, ?2, ?3, note, bytes + ?4
              FROM event WHERE event = ?1",
         )?
-        .execute(params![event, now_ms, why])?;
-    connection
+        .execute(params![event, now_ms, why, why.len()])?;
+    let left = connection
         .prepare_cached("DELETE FROM event WHERE event = ?1 RETURNING event, shard, lane, bytes")?
         .query_row([event], left)
-        .optional()
+        .optional()?;
+    Ok(left.map(|left| {
+        let bytes = left.bytes + why.len() as u64;
+        (left, bytes)
+    }))
 }
 
 /// Removes the one that has been dead for the longest.
@@ -259,14 +274,18 @@ pub fn last_event(connection: &Connection) -> rusqlite::Result<i64> {
     Ok(last.unwrap_or(0))
 }
 
-pub fn revive(connection: &Connection, event: i64, due_ms: u64) -> rusqlite::Result<()> {
-    connection
+/// Moves a dead event back, without its note; its bytes there.
+pub fn revive(connection: &Connection, event: i64, due_ms: u64) -> rusqlite::Result<u64> {
+    let bytes = connection
         .prepare_cached(
             "INSERT INTO event (event, shard, due_ms, id, lane, sent_ms, note, bytes)
-             SELECT event, shard, ?2, id, lane, sent_ms, x'', bytes FROM dead WHERE event = ?1",
+             SELECT event, shard, ?2, id, lane, sent_ms, x'',
+                    bytes - length(note) - length(CAST(why AS BLOB))
+             FROM dead WHERE event = ?1 RETURNING bytes",
         )?
-        .execute(params![event, due_ms])?;
-    connection.prepare_cached("DELETE FROM dead WHERE event = ?1")?.execute([event]).map(drop)
+        .query_row(params![event, due_ms], |row| row.get(0))?;
+    connection.prepare_cached("DELETE FROM dead WHERE event = ?1")?.execute([event])?;
+    Ok(bytes)
 }
 
 pub fn remove_dead(connection: &Connection, event: i64) -> rusqlite::Result<()> {

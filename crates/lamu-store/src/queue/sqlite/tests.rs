@@ -273,6 +273,40 @@ async fn the_oldest_of_the_dead_is_the_first_that_died() {
 }
 
 #[tokio::test]
+async fn notes_and_reasons_count_as_long_as_they_are_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let limits = QueueLimits { bytes_max: 100_000, lane_bytes_max: 30_000, ..two_shards() };
+    let queue = open(&home, limits);
+    queue.send(SHARD, event("a", vec![0; 1_000])).await.unwrap();
+    let note = |bytes| Bytes::from(vec![b'n'; bytes]);
+    // Each note takes the place of the one before.
+    for bytes in [25_000, 10_000, 20_000] {
+        let held = queue.receive(SHARD, 1, LONG, LONG).await.unwrap().remove(0);
+        queue.retry(&held.receipt, Duration::ZERO, note(bytes)).await.unwrap();
+    }
+    let full = async |queue: &SqliteQueue, bytes| {
+        matches!(
+            queue.send(Shard(1), event("b", vec![0; bytes])).await,
+            Err(QueueError::Full { .. })
+        )
+    };
+    assert!(full(&queue, 9_000).await);
+    // The dead have a quarter: a reason counts among it.
+    let held = queue.receive(SHARD, 1, LONG, LONG).await.unwrap().remove(0);
+    queue.bury(&held.receipt, &"w".repeat(3_000)).await.unwrap();
+    assert_eq!(dead(&queue).await, ["a"]);
+    drop(queue);
+    let queue = open(&home, limits);
+    bury(&queue, "c", 1_000).await;
+    assert_eq!(dead(&queue).await, ["c"], "both are more than a quarter");
+    // One that lives again has left its note and its reason behind.
+    assert_eq!(queue.redrive("lane").await.unwrap(), 1);
+    let bytes = 30_000 - 2 * 256 - 1_000;
+    assert!(full(&queue, bytes + 1).await);
+    assert!(!full(&queue, bytes).await);
+}
+
+#[tokio::test]
 async fn one_lane_cannot_fill_the_queue() {
     let home = tempfile::tempdir().unwrap();
     let limits = QueueLimits { bytes_max: 10_000, lane_bytes_max: 4_000, ..two_shards() };

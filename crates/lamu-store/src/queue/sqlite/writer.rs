@@ -125,11 +125,27 @@ enum Write {
 /// What a committed write changes in memory.
 #[derive(Debug)]
 enum Effect {
-    Sent { shard: Shard, lane: String, bytes: u64 },
+    Sent {
+        shard: Shard,
+        lane: String,
+        bytes: u64,
+    },
     Acked(Left),
-    Back { shard: Shard, event: i64 },
-    Died(Left),
-    Revived(Left),
+    /// With its bytes before.
+    Back {
+        back: Left,
+        before: u64,
+    },
+    /// With its bytes as a dead one.
+    Died {
+        left: Left,
+        bytes: u64,
+    },
+    /// With its bytes as a living one.
+    Revived {
+        left: Left,
+        bytes: u64,
+    },
     DeadRemoved(Left),
 }
 
@@ -414,16 +430,19 @@ impl Writer {
             Write::Retry { delay, note, .. } => {
                 let due_ms = now_ms.saturating_add(whole_ms(*delay));
                 let due_ms = self.holds[usize::from(shard.0)].due_beyond_mark(due_ms, event);
-                let there = table::reschedule(&self.connection, event, due_ms, note)?;
-                there.then_some(Effect::Back { shard, event })
+                table::reschedule(&self.connection, event, due_ms, note)?.map(|(back, before)| {
+                    tally.bytes = (tally.bytes + back.bytes).saturating_sub(before);
+                    Effect::Back { back, before }
+                })
             }
             Write::Bury { why, .. } => {
-                let Some(left) = table::bury(&self.connection, event, now_ms, why)? else {
+                let Some((left, bytes)) = table::bury(&self.connection, event, now_ms, why)? else {
                     return Ok(false);
                 };
                 tally.dead += 1;
-                tally.dead_bytes += left.bytes;
-                effects.push(Effect::Died(left));
+                tally.dead_bytes += bytes;
+                tally.bytes = (tally.bytes + bytes).saturating_sub(left.bytes);
+                effects.push(Effect::Died { left, bytes });
                 self.prune(tally, 0, effects)?;
                 return Ok(true);
             }
@@ -521,21 +540,27 @@ impl Writer {
                 self.leave(&left);
                 self.tally.bytes = self.tally.bytes.saturating_sub(left.bytes);
             }
-            Effect::Back { shard, event } => {
-                self.holds_of(shard).release(event);
-                self.arrived(shard, 0);
+            Effect::Back { back, before } => {
+                self.holds_of(back.shard).release(back.event);
+                self.arrived(back.shard, 0);
+                self.tally.bytes = (self.tally.bytes + back.bytes).saturating_sub(before);
+                if let Some(lane) = self.lanes.get_mut(&back.lane) {
+                    lane.live_bytes = (lane.live_bytes + back.bytes).saturating_sub(before);
+                }
             }
-            Effect::Died(left) => {
+            Effect::Died { left, bytes } => {
                 self.holds_of(left.shard).forget(left.event);
                 self.leave(&left);
                 self.tally.dead += 1;
-                self.tally.dead_bytes += left.bytes;
+                self.tally.dead_bytes += bytes;
+                self.tally.bytes = (self.tally.bytes + bytes).saturating_sub(left.bytes);
                 self.lanes.entry(left.lane).or_default().dead += 1;
             }
-            Effect::Revived(left) => {
+            Effect::Revived { left, bytes } => {
                 self.leave_dead(&left);
                 self.arrived(left.shard, 1);
-                self.live(left.lane, left.bytes);
+                self.tally.bytes = (self.tally.bytes + bytes).saturating_sub(left.bytes);
+                self.live(left.lane, bytes);
             }
             Effect::DeadRemoved(left) => {
                 self.leave_dead(&left);
@@ -764,8 +789,8 @@ impl Writer {
                     What::Redrive => {
                         let holds = &writer.holds[usize::from(left.shard.0)];
                         let due_ms = holds.due_beyond_mark(now_ms, left.event);
-                        table::revive(connection, left.event, due_ms)?;
-                        Effect::Revived(left)
+                        let bytes = table::revive(connection, left.event, due_ms)?;
+                        Effect::Revived { left, bytes }
                     }
                     What::Purge(Which::Dead) => {
                         table::remove_dead(connection, left.event)?;
