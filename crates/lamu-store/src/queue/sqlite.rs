@@ -120,7 +120,10 @@ impl SqliteQueue {
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
         let writer = std::thread::Builder::new()
             .name("lamu-queue".into())
-            .spawn(move || writer.serve(inbox))
+            .spawn(move || {
+                let _death = Death;
+                writer.serve(inbox);
+            })
             .map_err(|source| unavailable("start its writer", source))?;
         Ok(SqliteQueue {
             requests: Some(requests),
@@ -176,7 +179,7 @@ impl Queue for SqliteQueue {
         patience: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
         let mut arrivals = self.state(shard)?.arrivals.subscribe();
-        let until = Instant::now() + patience;
+        let until = after(patience);
         loop {
             arrivals.mark_unchanged();
             let (received, next_in) =
@@ -184,7 +187,7 @@ impl Queue for SqliteQueue {
             if !received.is_empty() || Instant::now() >= until {
                 return Ok(received);
             }
-            let due = next_in.map_or(until, |next_in| (Instant::now() + next_in).min(until));
+            let due = next_in.map_or(until, |next_in| after(next_in).min(until));
             tokio::select! {
                 // Closed only with the queue, and then the next ask says so.
                 _ = arrivals.changed() => {}
@@ -250,12 +253,29 @@ impl Queue for SqliteQueue {
 impl Drop for SqliteQueue {
     fn drop(&mut self) {
         self.requests = None;
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the queue's writer panicked");
+        if let Some(writer) = self.writer.take() {
+            // A panic has been told of (`Death`).
+            let _ = writer.join();
         }
     }
+}
+
+/// Tells of the writer's panic when it happens: all that callers hear is that
+/// it has ended.
+struct Death;
+
+impl Drop for Death {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the queue's writer panicked; nothing is kept until a restart");
+        }
+    }
+}
+
+/// That long from now, or further than anybody waits.
+fn after(patience: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    Instant::now() + patience.min(FAR)
 }
 
 fn check(what: &str, bytes: usize, bytes_max: usize) -> Result<(), QueueError> {

@@ -421,6 +421,74 @@ async fn senders_wait_where_much_is_on_its_way() {
     assert_eq!(queue.sending.available_permits(), SENDING_BYTES_MAX);
 }
 
+#[tokio::test]
+async fn receipts_of_another_queue_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    let other = Receipt { shard: Shard(7), event: 1, hold: 1 };
+    assert!(matches!(queue.ack(&other).await, Err(QueueError::NotHeld)));
+    let retried = queue.retry(&other, Duration::ZERO, Bytes::new()).await;
+    assert!(matches!(retried, Err(QueueError::NotHeld)));
+    assert!(matches!(queue.bury(&other, "why").await, Err(QueueError::NotHeld)));
+    assert!(matches!(queue.extend(&other, LONG).await, Err(QueueError::NotHeld)));
+    queue.send(SHARD, event("a", "x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn patience_and_visibility_may_be_without_end() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = Arc::new(open(&home, two_shards()));
+    let receiver = queue.clone();
+    let waiting = tokio::spawn(async move {
+        receiver.receive(SHARD, 1, Duration::MAX, Duration::MAX).await.unwrap()
+    });
+    queue.send(SHARD, event("a", "x")).await.unwrap();
+    let held = waiting.await.unwrap().remove(0);
+    assert!(receive(&queue, 1).await.is_empty());
+    queue.extend(&held.receipt, Duration::MAX).await.unwrap();
+    queue.ack(&held.receipt).await.unwrap();
+}
+
+#[test]
+fn a_writer_that_panics_says_so_at_once() {
+    let said = Said::default();
+    let counter = said.clone();
+    let thread = std::thread::spawn(move || {
+        tracing::subscriber::with_default(counter, || {
+            let _death = Death;
+            panic!("as a test wants it");
+        })
+    });
+    assert!(thread.join().is_err());
+    assert_eq!(said.0.load(Ordering::Relaxed), 1);
+}
+
+/// Counts errors in the log of one thread.
+#[derive(Clone, Default)]
+struct Said(Arc<AtomicU32>);
+
+impl tracing::Subscriber for Said {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
 #[test]
 fn the_calendar_never_goes_back() {
     let mut calendar = Calendar::default();

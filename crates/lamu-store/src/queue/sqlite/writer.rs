@@ -294,7 +294,10 @@ impl Writer {
         match request {
             Request::Extend { receipt, visibility, done } => {
                 let until_ms = self.calendar.now_ms().saturating_add(whole_ms(visibility));
-                let _ = done.send(self.holds_of(receipt.shard).extend(&receipt, until_ms));
+                let extended = self
+                    .check(&receipt)
+                    .and_then(|()| self.holds_of(receipt.shard).extend(&receipt, until_ms));
+                let _ = done.send(extended);
             }
             Request::Receive { shard, count, visibility, done } => {
                 // Nobody there to receive: what was held would stay so.
@@ -327,8 +330,14 @@ impl Writer {
     }
 
     fn holds_of(&mut self, shard: Shard) -> &mut Holds {
-        // Receipts are of this queue, and callers' shards were checked.
+        // Callers' shards and receipts were checked.
         &mut self.holds[usize::from(shard.0)]
+    }
+
+    /// Whether a receipt holds. One of another queue may name any shard.
+    fn check(&self, receipt: &Receipt) -> Result<(), QueueError> {
+        let holds = self.holds.get(usize::from(receipt.shard.0));
+        holds.ok_or(QueueError::NotHeld)?.check(receipt)
     }
 
     fn write(&mut self, group: Vec<(Write, Done<()>)>) {
@@ -388,7 +397,7 @@ impl Writer {
                     Write::Ack(receipt)
                     | Write::Retry { receipt, .. }
                     | Write::Bury { receipt, .. } => {
-                        let held = writer.holds[usize::from(receipt.shard.0)].check(receipt);
+                        let held = writer.check(receipt);
                         // Two of one group may speak of the same event.
                         match held {
                             Ok(()) if !settled.insert(receipt.event) => Err(QueueError::NotHeld),
