@@ -123,7 +123,9 @@ pub trait Queue: Send + Sync + fmt::Debug {
     async fn send(&self, shard: Shard, event: NewEvent) -> Result<(), QueueError>;
 
     /// At most `count` due events, fewer where they are large, each hidden from
-    /// other receivers for `visibility`. Waits up to `patience` for the first.
+    /// other receivers for `visibility`. Waits up to `patience` for the first. If
+    /// the future is dropped, what it was to return goes back, or else comes
+    /// again when its visibility ends.
     async fn receive(
         &self,
         shard: Shard,

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 
 use super::{Delivery, Depth, NewEvent, Queue, QueueError, Receipt, Seen, Shard, Which};
 use crate::sqlite as file;
-use writer::{Done, Request, Writer};
+use writer::{Done, Received, Request, Writer};
 
 /// Requests that wait for the writer; more callers wait their turn.
 const INBOX_MAX: usize = 512;
@@ -118,11 +118,12 @@ impl SqliteQueue {
         let shards: Arc<[ShardState]> = (0..limits.shards).map(|_| state()).collect();
         let writer = Writer::new(connection, limits, shards.clone())?;
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
+        let returns = requests.downgrade();
         let writer = std::thread::Builder::new()
             .name("lamu-queue".into())
             .spawn(move || {
                 let _death = Death;
-                writer.serve(inbox);
+                writer.serve(inbox, returns);
             })
             .map_err(|source| unavailable("start its writer", source))?;
         Ok(SqliteQueue {
@@ -182,10 +183,10 @@ impl Queue for SqliteQueue {
         let until = after(patience);
         loop {
             arrivals.mark_unchanged();
-            let (received, next_in) =
+            let Received { unread, next_in } =
                 self.ask(|done| Request::Receive { shard, count, visibility, done }).await?;
-            if !received.is_empty() || Instant::now() >= until {
-                return Ok(received);
+            if !unread.is_empty() || Instant::now() >= until {
+                return Ok(unread.take());
             }
             let due = next_in.map_or(until, |next_in| after(next_in).min(until));
             tokio::select! {

@@ -489,6 +489,24 @@ impl tracing::Subscriber for Said {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
+#[tokio::test]
+async fn what_nobody_read_goes_back_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    queue.send(SHARD, event("a", "x")).await.unwrap();
+    let received = queue.receive(SHARD, 1, LONG, LONG);
+    let mut received = Box::pin(received);
+    // It has asked; then the answer is there, and nobody comes for it.
+    let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(received.as_mut().poll(cx)));
+    assert!(polled.await.is_pending());
+    on_writer(&queue, |_| ()).await;
+    assert_eq!(queue.depths().await.unwrap()[0].held, 1);
+
+    drop(received);
+
+    assert_eq!(receive(&queue, 1).await[0].event.id.as_str(), "a");
+}
+
 #[test]
 fn the_calendar_never_goes_back() {
     let mut calendar = Calendar::default();

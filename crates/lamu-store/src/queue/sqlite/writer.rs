@@ -52,7 +52,43 @@ const NO_ROOM: Duration = Duration::from_millis(50);
 pub type Done<T> = oneshot::Sender<Result<T, QueueError>>;
 
 /// What was received, and in how long there may be more.
-pub type Received = (Vec<Delivery>, Option<Duration>);
+#[derive(Debug)]
+pub struct Received {
+    pub unread: Unread,
+    pub next_in: Option<Duration>,
+}
+
+/// Deliveries on their way to the receiver. Where they are dropped before it
+/// has them, they go back.
+#[derive(Debug)]
+pub struct Unread {
+    deliveries: Vec<Delivery>,
+    returns: mpsc::WeakSender<Request>,
+}
+
+impl Unread {
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    /// From here on they are the receiver's.
+    pub fn take(mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        if self.deliveries.is_empty() {
+            return;
+        }
+        let receipts = self.deliveries.drain(..).map(|delivery| delivery.receipt).collect();
+        // Where there is no room their visibility ends at last.
+        if let Some(returns) = self.returns.upgrade() {
+            let _ = returns.try_send(Request::GiveBack { receipts });
+        }
+    }
+}
 
 #[derive(Debug)]
 pub enum Request {
@@ -88,6 +124,10 @@ pub enum Request {
         count: usize,
         visibility: Duration,
         done: Done<Received>,
+    },
+    /// Received by who is gone.
+    GiveBack {
+        receipts: Vec<Receipt>,
     },
     Depths {
         done: Done<Vec<Depth>>,
@@ -237,7 +277,9 @@ impl Writer {
     }
 
     /// Serves until every sender is gone, then closes the connection.
-    pub fn serve(mut self, mut inbox: mpsc::Receiver<Request>) {
+    ///
+    /// `returns` is another way into the inbox, which keeps it open for nobody.
+    pub fn serve(mut self, mut inbox: mpsc::Receiver<Request>, returns: mpsc::WeakSender<Request>) {
         loop {
             let first = if self.chores.is_empty() {
                 inbox.blocking_recv()
@@ -253,7 +295,7 @@ impl Writer {
             };
             let Some(first) = first else { return };
             let rest = std::iter::from_fn(|| inbox.try_recv().ok());
-            self.serve_group(std::iter::once(first).chain(rest).take(GROUP_MAX));
+            self.serve_group(std::iter::once(first).chain(rest).take(GROUP_MAX), &returns);
             if !self.chores.is_empty() {
                 self.do_chore();
             }
@@ -262,7 +304,11 @@ impl Writer {
 
     /// What is to be durable first, in one transaction; then the rest, which
     /// sees it.
-    fn serve_group(&mut self, group: impl Iterator<Item = Request>) {
+    fn serve_group(
+        &mut self,
+        group: impl Iterator<Item = Request>,
+        returns: &mpsc::WeakSender<Request>,
+    ) {
         let mut writes = Vec::new();
         let mut kept = Vec::new();
         let mut others = Vec::new();
@@ -285,12 +331,12 @@ impl Writer {
         self.write(writes);
         drop(kept);
         for request in others {
-            self.serve_other(request);
+            self.serve_other(request, returns);
         }
     }
 
     // A caller that left does not undo what is done: answers may go nowhere.
-    fn serve_other(&mut self, request: Request) {
+    fn serve_other(&mut self, request: Request, returns: &mpsc::WeakSender<Request>) {
         match request {
             Request::Extend { receipt, visibility, done } => {
                 let until_ms = self.calendar.now_ms().saturating_add(whole_ms(visibility));
@@ -303,11 +349,16 @@ impl Writer {
                 // Nobody there to receive: what was held would stay so.
                 if !done.is_closed() {
                     let received = self.receive(shard, count, visibility);
-                    if let Err(Ok((deliveries, _))) = done.send(received) {
-                        self.give_back(&deliveries);
+                    let received = received.map(|(deliveries, next_in)| {
+                        let unread = Unread { deliveries, returns: returns.clone() };
+                        Received { unread, next_in }
+                    });
+                    if let Err(Ok(received)) = done.send(received) {
+                        self.give_back(receipts(&received.unread.take()));
                     }
                 }
             }
+            Request::GiveBack { receipts } => self.give_back(receipts),
             Request::Depths { done } => {
                 let _ = done.send(self.depths());
             }
@@ -619,7 +670,7 @@ impl Writer {
         shard: Shard,
         count: usize,
         visibility: Duration,
-    ) -> Result<Received, QueueError> {
+    ) -> Result<(Vec<Delivery>, Option<Duration>), QueueError> {
         let now_ms = self.calendar.now_ms();
         let until_ms = now_ms.saturating_add(whole_ms(visibility));
         let at = usize::from(shard.0);
@@ -658,7 +709,7 @@ impl Writer {
                 Err(error @ QueueError::Damaged { .. }) => self.set_aside(receipt, &error),
                 Err(error) => {
                     // It is there, and can be read another time.
-                    self.give_back(&deliveries);
+                    self.give_back(receipts(&deliveries));
                     self.holds[at].extend(&receipt, now_ms)?;
                     return Err(error);
                 }
@@ -693,14 +744,14 @@ impl Writer {
     }
 
     /// Received, but nobody took it.
-    fn give_back(&mut self, deliveries: &[Delivery]) {
+    fn give_back(&mut self, receipts: Vec<Receipt>) {
         let now_ms = self.calendar.now_ms();
-        for delivery in deliveries.iter().rev() {
-            let holds = self.holds_of(delivery.receipt.shard);
+        for receipt in receipts.iter().rev() {
+            let holds = self.holds_of(receipt.shard);
             // A hold that ends now is due for the next receiver.
-            let _ = holds.extend(&delivery.receipt, now_ms);
+            let _ = holds.extend(receipt, now_ms);
             holds.expire(now_ms);
-            self.arrived(delivery.receipt.shard, 0);
+            self.arrived(receipt.shard, 0);
         }
     }
 
@@ -820,6 +871,10 @@ impl Writer {
         }
         Ok(count)
     }
+}
+
+fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
+    deliveries.iter().map(|delivery| delivery.receipt.clone()).collect()
 }
 
 #[cfg(test)]
