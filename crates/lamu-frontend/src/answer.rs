@@ -1,5 +1,5 @@
 //! Bodies of answers: whole, a package read piece by piece, the events of a
-//! streamed response, or what a function streams through its URL.
+//! streamed response, what a function streams through its URL, or a live tail.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -24,9 +24,14 @@ const AHEAD_MAX: usize = 2;
 #[derive(Debug)]
 pub enum Answer {
     Whole(Option<Bytes>),
-    Package { pieces: mpsc::Receiver<Result<Bytes, PackagesError>>, left: u64 },
+    Package {
+        pieces: mpsc::Receiver<Result<Bytes, PackagesError>>,
+        left: u64,
+    },
     Events(Events),
     Flow(Flow),
+    /// Updates until its session ends.
+    Tail(mpsc::Receiver<Bytes>),
 }
 
 impl Answer {
@@ -92,6 +97,9 @@ impl Body for Answer {
             Answer::Events(events) => {
                 Poll::Ready(ready!(events.poll_next(context)).map(|event| Ok(Frame::data(event))))
             }
+            Answer::Tail(updates) => {
+                Poll::Ready(ready!(updates.poll_recv(context)).map(|bytes| Ok(Frame::data(bytes))))
+            }
             Answer::Flow(flow) => Poll::Ready(
                 ready!(flow.poll_next(context))
                     .map(|piece| piece.map(Frame::data).map_err(|Broken| Unfinished::Function)),
@@ -105,6 +113,7 @@ impl Body for Answer {
             Answer::Package { left, .. } => *left == 0,
             Answer::Events(events) => events.ended(),
             Answer::Flow(flow) => flow.ended(),
+            Answer::Tail(_) => false,
         }
     }
 
@@ -114,7 +123,7 @@ impl Body for Answer {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Answer::Package { left, .. } => SizeHint::with_exact(*left),
-            Answer::Events(_) | Answer::Flow(_) => SizeHint::default(),
+            Answer::Events(_) | Answer::Flow(_) | Answer::Tail(_) => SizeHint::default(),
         }
     }
 }

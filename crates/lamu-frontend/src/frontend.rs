@@ -34,6 +34,7 @@ use crate::identity::Identities;
 use crate::invoke::Invoker;
 use crate::layer::store::LayerStore;
 use crate::listener::{self, Phase};
+use crate::logs::tail::Tails;
 use crate::mapping::Mappings;
 use crate::operations::Control;
 use crate::service::Service;
@@ -181,6 +182,7 @@ impl Frontend {
                 acquire_max: config.bounds.acquire_max,
             },
             logs,
+            tails: Tails::default(),
             packages,
             budget: Budget::new(config.bounds.body_bytes_max),
             stats: stats.clone(),
@@ -211,6 +213,7 @@ impl FrontendHandle {
         let mut this = self;
         this.service.ready.store(false, Ordering::Relaxed);
         this.phase.send_replace(Phase::Draining);
+        this.service.tails.close();
         if tokio::time::timeout(patience, &mut this.listener).await.is_err() {
             tracing::warn!("cut connections that did not end in time");
             this.phase.send_replace(Phase::Ended);

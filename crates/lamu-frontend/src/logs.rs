@@ -7,6 +7,7 @@
 //!  streams  Create Describe Delete LogStream(s)
 //!  events   GetLogEvents FilterLogEvents
 //!  put      PutLogEvents
+//!  tail     StartLiveTail
 //!  tags     ListTagsForResource TagResource UntagResource and the older three
 //! ```
 //!
@@ -18,6 +19,7 @@ mod groups;
 mod put;
 mod streams;
 mod tags;
+pub mod tail;
 mod token;
 
 use bytes::Bytes;

@@ -39,6 +39,7 @@ use crate::function::refusal::Refusal;
 use crate::identity::{Identities, Identity};
 use crate::invoke::{Authority, Invocation, Invoker};
 use crate::logs;
+use crate::logs::tail::{self, Tails};
 use crate::operations::{Ask, Control};
 use crate::policy::Principal;
 use crate::stats::{self, Counted, FrontendStats};
@@ -61,6 +62,7 @@ pub struct Service {
     pub control: Arc<Control>,
     pub invoker: Invoker,
     pub logs: LogsHandle,
+    pub tails: Tails,
     pub packages: Arc<dyn Packages>,
     pub budget: Budget,
     pub stats: Arc<FrontendStats>,
@@ -272,6 +274,11 @@ impl Service {
             }
         }
         let now_ms = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+        if target == tail::TARGET {
+            let (tails, logs, request) = (&self.tails, &self.logs, &read.request);
+            let session = tail::start(tails, logs, &caller, request, &input, now_ms).await;
+            return session.unwrap_or_else(|error| whole(logs::refuse(error)));
+        }
         whole(logs::answer(&self.logs, &caller, target, &input, now_ms).await)
     }
 

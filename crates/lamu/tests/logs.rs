@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +18,31 @@ scenarios!("logs":
     filters_choose_events,
     functions_write_where_they_are_told,
     the_older_cli_asks_too,
+    live_tails_tell_what_is_written,
 );
+
+/// It would never end by itself; cut off, it would have no last chunk.
+#[test]
+fn a_live_tail_ends_well_when_lamu_drains() {
+    let lamu = Lamu::start();
+    lamu.aws(&["logs", "create-log-group", "--log-group-name", "g"]);
+    let address = lamu.endpoint.strip_prefix("http://").unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let body = r#"{"logGroupIdentifiers": ["g"]}"#;
+    let length = body.len();
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: Logs_20140328.StartLiveTail";
+    write!(socket, "{head}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("sessionId") {
+        let mut piece = [0; 4096];
+        let count = socket.read(&mut piece).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&piece[..count]);
+    }
+    lamu.stop();
+    socket.read_to_end(&mut seen).unwrap();
+    assert!(seen.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&seen));
+}
 
 /// Version 2 of the CLI comes from Debian; where it does not, its test says so.
 #[test]

@@ -9,7 +9,7 @@ use super::document::FunctionKey;
 use super::refusal::Refusal;
 
 /// Whose request it is and where it was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     pub account: AccountId,
     pub region: Region,

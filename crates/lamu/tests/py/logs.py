@@ -287,6 +287,96 @@ def functions_write_where_they_are_told():
     assert filtered(logs, "/aws/lambda/own", filterPattern="again")
 
 
+def live_tails_tell_what_is_written():
+    api, logs = client(), client("logs", config={"inject_host_prefix": False})
+    create(api, "f", HANDLER)
+    run(api, "f", {"say": "before the tail"})
+    group = "/aws/lambda/f"
+    eventually("it is there", lambda: any(
+        "before the tail" in text for text in messages(filtered(logs, group))))
+    answer = logs.start_live_tail(logGroupIdentifiers=[arn(group)], logEventFilterPattern="tail")
+    stream = iter(answer["responseStream"])
+    start = next(stream)["sessionStart"]
+    assert start["logGroupIdentifiers"] == [arn(group)] and start["logEventFilterPattern"] == "tail"
+    assert start["requestId"] == answer["ResponseMetadata"]["RequestId"] and start["sessionId"]
+    for said in ("the first tail", "not shown", "the second tail"):
+        run(api, "f", {"say": said})
+
+    def heard(stream, count):
+        until, found = time.monotonic() + 20, []
+        while len(found) < count:
+            assert time.monotonic() < until, found
+            update = next(stream)["sessionUpdate"]
+            assert update["sessionMetadata"] == {"sampled": False}
+            found += update["sessionResults"]
+        return found
+
+    found = heard(stream, 2)
+    assert [event["message"].strip() for event in found] == ["the first tail", "the second tail"], found
+    assert {event["logGroupIdentifier"] for event in found} == {arn(group)}
+    assert all(event["logStreamName"] and abs(event["timestamp"] - now_ms()) < 60_000 and
+               event["ingestionTime"] >= event["timestamp"] for event in found), found
+    answer["responseStream"].close()
+
+    # Several groups, one of which comes and goes, and one stream of one.
+    for name in ("a", "b"):
+        logs.create_log_group(logGroupName=name)
+        for part in ("x1", "y1"):
+            logs.create_log_stream(logGroupName=name, logStreamName=part)
+
+    def put(name, part, text):
+        logs.put_log_events(logGroupName=name, logStreamName=part,
+                            logEvents=[{"timestamp": now_ms(), "message": text}])
+
+    both = logs.start_live_tail(logGroupIdentifiers=[arn("a"), arn("b")])["responseStream"]
+    some = logs.start_live_tail(logGroupIdentifiers=[arn("a")], logStreamNamePrefixes=["x"])["responseStream"]
+    both_events, some_events = iter(both), iter(some)
+    next(both_events)
+    assert next(some_events)["sessionStart"]["logStreamNamePrefixes"] == ["x"]
+    put("a", "y1", "one")
+    put("a", "x1", "two")
+    put("b", "x1", "three")
+    assert sorted(messages(heard(both_events, 3))) == ["one", "three", "two"]
+    assert messages(heard(some_events, 1)) == ["two"]
+    logs.delete_log_group(logGroupName="a")
+    assert next(both_events)["sessionUpdate"]["sessionResults"] == []
+    put("b", "x1", "four")
+    assert messages(heard(both_events, 1)) == ["four"]
+    some.close()
+    both.close()
+
+    with refused("ResourceNotFoundException", 400, "The specified log group does not exist."):
+        logs.start_live_tail(logGroupIdentifiers=[arn("nobody")])
+    with refused("InvalidParameterException", 400, "mutually exclusive"):
+        logs.start_live_tail(logGroupIdentifiers=[arn("b")], logStreamNames=["x"], logStreamNamePrefixes=["x"])
+    with refused("InvalidParameterException", 400, "asterisk"):
+        logs.start_live_tail(logGroupIdentifiers=[arn("b") + ":*"])
+    # Each has a connection of its own, so that none is waited for.
+    open_ones = [client("logs", config={"inject_host_prefix": False}).start_live_tail(
+        logGroupIdentifiers=[arn("b")])["responseStream"] for _ in range(13)]
+
+    def full():
+        try:
+            open_ones.append(client("logs", config={"inject_host_prefix": False}).start_live_tail(
+                logGroupIdentifiers=[arn("b")])["responseStream"])
+            return False
+        except logs.exceptions.LimitExceededException:
+            return True
+
+    eventually("fifteen are all", full)
+    assert len(open_ones) <= 15, len(open_ones)
+    open_ones.pop().close()
+
+    def room():
+        try:
+            open_ones.append(logs.start_live_tail(logGroupIdentifiers=[arn("b")])["responseStream"])
+            return True
+        except logs.exceptions.LimitExceededException:
+            return False
+
+    eventually("the place of one that went is free", room)
+
+
 def the_cli_follows_a_log():
     """`aws logs tail` of the CLI's second version, as Debian packages it."""
     # Older ones of that version do not know the endpoint's variable.
