@@ -15,13 +15,15 @@ use crate::policy::{Attached, Policy, PolicyErrors};
 /// Of the whole document.
 pub const POLICY_BYTES_MAX: usize = 20_480;
 
-/// Stored as its text; a text that cannot be read any more fails the document
-/// it is in, so that no refusal is forgotten.
+/// Stored as its text. A text that cannot be read any more denies everything,
+/// so that no refusal is forgotten, and stays as it is: what it is attached to
+/// is there all the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(from = "String", into = "String")]
 pub struct ResourcePolicy {
     document: Document,
     policy: Policy,
+    unread: Option<String>,
 }
 
 /// The members in the order in which the service shows them.
@@ -79,7 +81,7 @@ impl ResourcePolicy {
             let empty = PolicyErrors(vec!["a policy needs a statement".to_owned()]);
             return Err(PolicyRefusal::Malformed(empty));
         }
-        let policy = ResourcePolicy { document, policy };
+        let policy = ResourcePolicy { document, policy, unread: None };
         match policy.text().len() {
             bytes if bytes > POLICY_BYTES_MAX => Err(PolicyRefusal::TooLong { bytes }),
             _ => Ok(policy),
@@ -92,7 +94,7 @@ impl ResourcePolicy {
         statement: Statement,
     ) -> Result<ResourcePolicy, PolicyRefusal> {
         let mut document = match current {
-            Some(current) => current.document.clone(),
+            Some(current) => current.document()?.clone(),
             None => Document {
                 version: "2012-10-17".to_owned(),
                 id: Some("default".to_owned()),
@@ -108,7 +110,7 @@ impl ResourcePolicy {
 
     /// What there is without one statement; nothing without the last.
     pub fn without(&self, sid: &str) -> Result<Option<ResourcePolicy>, PolicyRefusal> {
-        let mut document = self.document.clone();
+        let mut document = self.document()?.clone();
         document.statement.retain(|statement| statement.sid.as_deref() != Some(sid));
         if document.statement.len() == self.document.statement.len() {
             return Err(PolicyRefusal::SidMissing(sid.to_owned()));
@@ -120,7 +122,17 @@ impl ResourcePolicy {
     }
 
     pub fn text(&self) -> String {
-        text_of(&self.document)
+        self.unread.clone().unwrap_or_else(|| text_of(&self.document))
+    }
+
+    /// What can be changed.
+    fn document(&self) -> Result<&Document, PolicyRefusal> {
+        match &self.unread {
+            None => Ok(&self.document),
+            Some(_) => Err(PolicyRefusal::Malformed(PolicyErrors(vec![
+                "what is stored cannot be read any more, and denies everything".to_owned(),
+            ]))),
+        }
     }
 
     pub fn policy(&self) -> &Policy {
@@ -144,11 +156,13 @@ impl ResourcePolicy {
     }
 }
 
-impl TryFrom<String> for ResourcePolicy {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<ResourcePolicy, String> {
-        ResourcePolicy::parse(&text).map_err(|refusal| format!("{refusal:?}"))
+impl From<String> for ResourcePolicy {
+    fn from(text: String) -> ResourcePolicy {
+        ResourcePolicy::parse(&text).unwrap_or_else(|refusal| {
+            tracing::error!(?refusal, "a stored policy cannot be read; it denies everything");
+            let document = Document { version: old_version(), id: None, statement: Vec::new() };
+            ResourcePolicy { document, policy: Policy::nothing(), unread: Some(text) }
+        })
     }
 }
 
@@ -261,7 +275,10 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(
 
 #[cfg(test)]
 mod tests {
+    use lamu_model::AccountId;
+
     use super::*;
+    use crate::policy::{Context, Owner, Principal, Question, Refused, evaluate};
 
     fn arn() -> Arn {
         Arn::new("arn:aws:lambda:us-east-1:000000000000:function:f")
@@ -395,7 +412,31 @@ mod tests {
         );
         let stored = serde_json::to_string(&written).unwrap();
         assert_eq!(serde_json::from_str::<ResourcePolicy>(&stored).unwrap(), written);
-        assert!(serde_json::from_str::<ResourcePolicy>("\"{}\"").is_err());
+    }
+
+    #[test]
+    fn a_stored_policy_that_cannot_be_read_any_more_denies_everything_and_is_kept() {
+        let unknown = r#"{"Statement": {"Effect": "Maybe", "Principal": "*"}}"#;
+        for text in [unknown, "{}", "no JSON", ""] {
+            let stored = serde_json::to_string(text).unwrap();
+            let policy: ResourcePolicy = serde_json::from_str(&stored).unwrap();
+            assert_eq!(serde_json::to_string(&policy).unwrap(), stored);
+            assert_eq!(policy.text(), text);
+            let root = Principal::root(AccountId::new("111111111111"));
+            let on = arn();
+            let question = Question {
+                action: "lambda:InvokeFunction",
+                resource: on.as_str(),
+                owner: Owner::Same,
+            };
+            let context = Context::new(&root, chrono::Utc::now());
+            let decided = evaluate(&question, &context, Some(policy.policy()));
+            assert_eq!(decided, Err(Refused::DenyOfResource));
+            assert!(policy.policy().has_deny());
+            let statement = grant("s").statement(&arn()).unwrap();
+            assert!(ResourcePolicy::with(Some(&policy), statement).is_err());
+            assert!(policy.without("s").is_err());
+        }
     }
 
     #[test]

@@ -141,6 +141,19 @@ impl Policy {
         Ok(Policy { statements, full, deny })
     }
 
+    /// Denies everything to everyone.
+    pub fn nothing() -> Policy {
+        let everything = Statement {
+            sid: None,
+            effect: Effect::Deny,
+            principals: Some(Principals { anyone: true, ..Principals::default() }),
+            actions: Matcher { not: true, patterns: Vec::new() },
+            resources: Matcher { not: true, patterns: Vec::new() },
+            conditions: Vec::new(),
+        };
+        Policy { statements: vec![everything], full: false, deny: true }
+    }
+
     /// Whether one of its statements allows everything, whatever it is.
     pub fn is_full(&self) -> bool {
         self.full
