@@ -104,6 +104,8 @@ struct Inner {
     /// yet: a Put up to this revision is older than the deletion. Bounded by
     /// how far the watch is behind.
     buried: HashMap<String, (Revision, Generation)>,
+    /// Documents that are there and cannot be read, by their keys.
+    unread: HashMap<String, Generation>,
     /// Of each kind's watch.
     generations: [Generation; KINDS.len()],
 }
@@ -330,6 +332,22 @@ impl Catalog {
         )
     }
 
+    /// Notes whether a document could be read.
+    pub fn note_read(&self, kind: Kind, document: &str, read: bool) {
+        let mut inner = self.write();
+        let generation = inner.generation(kind);
+        match read {
+            true => inner.unread.remove(document),
+            false => inner.unread.insert(document.to_owned(), generation),
+        };
+    }
+
+    /// A document that is there and cannot be read: whatever it refers to must
+    /// not be taken for something that nothing refers to.
+    pub fn unread(&self) -> Option<String> {
+        self.read().unread.keys().next().cloned()
+    }
+
     pub fn put_head(&self, entry: HeadEntry) -> Arc<HeadEntry> {
         let mut inner = self.write();
         let generation = inner.generation(Kind::Heads);
@@ -402,6 +420,7 @@ impl Catalog {
         let mut inner = self.write();
         let removed = inner.remove(document, |known| known < revision);
         inner.buried.remove(document);
+        inner.unread.remove(document);
         if let (Some(Kind::Heads), Some(key)) = (removed, FunctionKey::parse(document)) {
             inner.provisioned.retain(|_, known| *known != key);
             self.claim(&key, &Claims::default());
@@ -451,6 +470,9 @@ impl Catalog {
         inner.buried.retain(|document, (_, generation)| {
             !document.starts_with(prefix) || *generation == current
         });
+        inner
+            .unread
+            .retain(|document, generation| !document.starts_with(prefix) || *generation == current);
         let provisioned: Vec<Uid> = inner.provisioned.keys().copied().collect();
         provisioned.into_iter().for_each(|uid| self.tell_provisioned(inner, uid));
     }

@@ -5,6 +5,8 @@
 //! because links to it were handed out, and while nobody is about to refer to
 //! it: who stores a package holds [`Sweeper::intake`] until the function that
 //! needs it is written.
+//!
+//! Nothing goes while a document cannot be read: it may be what refers to it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -72,6 +74,9 @@ impl Sweeper {
     }
 
     async fn sweep_documents(&self) {
+        if self.is_unsure() {
+            return;
+        }
         let (versions, aliases) = self.catalog.orphans();
         for version in versions {
             let document = version.uid.version_document(version.doc.number);
@@ -86,6 +91,15 @@ impl Sweeper {
         }
     }
 
+    /// Whether something is there that nobody knows what it refers to.
+    fn is_unsure(&self) -> bool {
+        let unread = self.catalog.unread();
+        if let Some(key) = &unread {
+            tracing::error!(key, "nothing is swept while a document cannot be read");
+        }
+        unread.is_some()
+    }
+
     pub async fn sweep_packages(&self, now: Instant, grace: Duration) {
         let stored = match self.packages.list().await {
             Ok(stored) => stored,
@@ -96,10 +110,13 @@ impl Sweeper {
         };
         let mut since = self.unreferenced.lock().await;
         let intake = self.intake.write().await;
+        if self.is_unsure() {
+            return;
+        }
         let mut referenced = match self.layers.packages().await {
             Ok(packages) => packages,
             Err(error) => {
-                tracing::warn!(?error, "could not list the layers");
+                tracing::error!(?error, "no package is removed: the layers could not be read");
                 return;
             }
         };
@@ -144,9 +161,14 @@ mod tests {
     use super::*;
     use crate::admission::{Admission, Limits};
     use crate::function::catalog::HeadEntry;
+    use crate::function::catalog::Kind;
+    use crate::function::document::VersionDoc;
     use crate::function::document::tests::{configuration, key};
     use crate::function::document::{Head, Live, Uid};
     use crate::function::state::Status;
+    use crate::function::state::VersionState;
+    use crate::function::watch;
+    use lamu_store::Expect;
 
     #[tokio::test]
     async fn packages_of_functions_stay_and_others_go() {
@@ -198,6 +220,59 @@ mod tests {
         sweeper.sweep_packages(start + grace, grace).await;
         sweeper.sweep_packages(start + grace * 2, grace).await;
         assert_eq!(packages.list().await.unwrap(), [kept], "a deleted version needs nothing");
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_while_a_document_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let metadata: Arc<dyn lamu_store::Metadata> =
+            Arc::new(SqliteMetadata::open(directory.path().join("m.db")).unwrap());
+        let packages = Arc::new(DirPackages::open(directory.path().join("p")).unwrap());
+        let admission = Arc::new(Admission::new(Limits::default(), Instant::now()));
+        let catalog = Arc::new(Catalog::new(admission));
+        let beside = Arc::new(Beside::new(&metadata));
+        let layers = Arc::new(LayerStore::new(metadata.clone()));
+        let store = Arc::new(Store::new(metadata.clone(), catalog.clone()));
+        let (all, packed) = (catalog.clone(), packages.clone());
+        let sweeper = Sweeper::new(store, all, beside, layers, packed);
+        let package = packages.put(Bytes::from_static(b"lost")).await.unwrap();
+        let uid = Uid(uuid::Uuid::from_u128(7));
+        let version = VersionDoc {
+            function: key("f"),
+            number: 1,
+            configuration: configuration(),
+            source_description: String::new(),
+            state: VersionState::Active,
+            policy: None,
+        };
+        // The version of a function, and the function itself damaged.
+        let head = key("f").document();
+        let written = [
+            (uid.version_document(1), Kind::Versions, serde_json::to_vec(&version).unwrap()),
+            (head.clone(), Kind::Heads, b"{\"uid\": 7".to_vec()),
+        ];
+        for (key, kind, value) in written {
+            metadata.put(&key, value.into(), Expect::Absent).await.unwrap();
+            let document = metadata.get(&key).await.unwrap().unwrap();
+            watch::apply(&catalog, kind, &document);
+        }
+        let (start, grace) = (Instant::now(), Duration::from_secs(10));
+        let sweep = async || {
+            sweeper.sweep_documents().await;
+            sweeper.sweep_packages(start, grace).await;
+            sweeper.sweep_packages(start + grace, grace).await;
+        };
+
+        sweep().await;
+
+        let left = async || {
+            let version = metadata.get(&uid.version_document(1)).await.unwrap();
+            (version.is_some(), packages.size(&package).await.unwrap().is_some())
+        };
+        assert_eq!(left().await, (true, true));
+        catalog.deleted(&head, lamu_store::Revision(u64::MAX));
+        sweep().await;
+        assert_eq!(left().await, (false, false), "once it is away, nothing refers to them");
     }
 
     #[test]

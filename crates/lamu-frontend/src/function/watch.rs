@@ -2,7 +2,7 @@
 //! anew whenever it ends.
 //!
 //! A document that cannot be read is left out and said loudly; the others go
-//! on.
+//! on. The catalog notes it, so that nothing is swept for its absence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,28 +84,22 @@ pub fn apply(catalog: &Catalog, kind: Kind, document: &Document) {
     if catalog.knows(key, document.revision) {
         return;
     }
-    match kind {
-        Kind::Heads => {
-            if let (Some(key), Some(head)) = (FunctionKey::parse(key), read(document)) {
-                catalog.put_head(HeadEntry::new(key, document.revision, head));
-            }
-        }
-        Kind::Versions => {
-            if let (Some((uid, _)), Some(doc)) = (Uid::parse_version(key), read(document)) {
-                catalog.put_version(VersionEntry::new(uid, document.revision, doc));
-            }
-        }
-        Kind::Aliases => {
-            if let (Some((uid, _)), Some(doc)) = (Uid::parse_alias(key), read(document)) {
-                catalog.put_alias(AliasEntry { revision: document.revision, uid, doc });
-            }
-        }
-        Kind::Urls => {
-            if let (Some((uid, _)), Some(doc)) = (Uid::parse_url(key), read(document)) {
-                catalog.put_url(UrlEntry { revision: document.revision, uid, doc });
-            }
-        }
-    }
+    let revision = document.revision;
+    let known = match kind {
+        Kind::Heads => FunctionKey::parse(key).zip(read(document)).map(|(key, head)| {
+            catalog.put_head(HeadEntry::new(key, revision, head));
+        }),
+        Kind::Versions => Uid::parse_version(key).zip(read(document)).map(|((uid, _), doc)| {
+            catalog.put_version(VersionEntry::new(uid, revision, doc));
+        }),
+        Kind::Aliases => Uid::parse_alias(key).zip(read(document)).map(|((uid, _), doc)| {
+            catalog.put_alias(AliasEntry { revision, uid, doc });
+        }),
+        Kind::Urls => Uid::parse_url(key).zip(read(document)).map(|((uid, _), doc)| {
+            catalog.put_url(UrlEntry { revision, uid, doc });
+        }),
+    };
+    catalog.note_read(kind, key, known.is_some());
 }
 
 fn read<T: DeserializeOwned>(document: &Document) -> Option<T> {

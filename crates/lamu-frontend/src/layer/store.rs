@@ -185,8 +185,11 @@ impl LayerStore {
     /// Every package that a layer version refers to.
     pub async fn packages(&self) -> Result<HashSet<Digest>, Refusal> {
         let mut packages = HashSet::new();
-        self.each(VERSIONS, |version| {
-            packages.insert(version.doc.code);
+        self.each(VERSIONS, |document| {
+            // What it refers to would be missing.
+            let unread = || Refusal::Internal(format!("{} cannot be read", document.key));
+            packages.insert(read(document).ok_or_else(unread)?.doc.code);
+            Ok(())
         })
         .await?;
         Ok(packages)
@@ -195,15 +198,23 @@ impl LayerStore {
     /// What the zips of all layer versions of an account take.
     pub async fn code_bytes(&self, account: &AccountId, region: &Region) -> Result<u64, Refusal> {
         let mut bytes = 0;
-        self.each(&of_account(account, region), |version| bytes += version.doc.code_bytes).await?;
+        self.each(&of_account(account, region), |document| {
+            bytes += read(document).map_or(0, |version| version.doc.code_bytes);
+            Ok(())
+        })
+        .await?;
         Ok(bytes)
     }
 
-    async fn each(&self, prefix: &str, mut see: impl FnMut(LayerVersion)) -> Result<(), Refusal> {
+    async fn each(
+        &self,
+        prefix: &str,
+        mut see: impl FnMut(&Document) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let mut after: Option<String> = None;
         loop {
             let documents = self.metadata.scan(prefix, after.as_deref(), SCAN_COUNT).await?;
-            documents.iter().filter_map(read).for_each(&mut see);
+            documents.iter().try_for_each(&mut see)?;
             match documents.last() {
                 Some(last) if documents.len() == SCAN_COUNT => after = Some(last.key.clone()),
                 _ => return Ok(()),
@@ -379,6 +390,20 @@ mod tests {
         let theirs =
             store.layers(&stranger, &here.region, &Filter::default(), None, 50).await.unwrap();
         assert_eq!(theirs.items, []);
+    }
+
+    #[tokio::test]
+    async fn packages_are_all_there_or_an_error() {
+        let (_directory, store) = store();
+        let made = store.publish(&layer("tools"), doc(b"zip")).await.unwrap();
+        assert_eq!(store.packages().await.unwrap(), HashSet::from([made.doc.code]));
+        let damaged = layer("tools").version(2).document();
+        let value = Bytes::from_static(b"{");
+        store.metadata.put(&damaged, value, Expect::Absent).await.unwrap();
+
+        assert!(
+            matches!(store.packages().await, Err(Refusal::Internal(text)) if text.contains(&damaged))
+        );
     }
 
     #[tokio::test]
