@@ -361,16 +361,30 @@ impl Control {
     }
 
     async fn delete_version(&self, key: &FunctionKey, number: u64) -> Result<(), Refusal> {
-        let may = |head: &Head| {
+        let qualifier = number.to_string();
+        let unaliased = |head: &Head| {
             let aliases = self.catalog.aliases(head.uid);
             match aliases.iter().any(|alias| alias.doc.points_at(number)) {
                 true => Err(Refusal::VersionHasAlias { version: number }),
                 false => Ok(()),
             }
         };
+        if let Some(function) = self.catalog.function(key) {
+            unaliased(&function.head)?;
+        }
+        // Its provisioned concurrency first, whether the version is still there
+        // or not: what is left by a kill in between would be claimed for ever.
+        self.unprovision(key, &qualifier).await?;
+        let may = |head: &Head| {
+            unaliased(head)?;
+            match head.live.as_ref().is_some_and(|live| live.provisioned.contains_key(&qualifier)) {
+                // Given some again in between.
+                true => Err(Refusal::Contended),
+                false => Ok(()),
+            }
+        };
         if let Some(gone) = self.store.delete_version(key, number, may).await? {
-            self.beside.forget_qualifier(gone.uid, &number.to_string()).await;
-            self.unprovision(key, &number.to_string()).await?;
+            self.beside.forget_qualifier(gone.uid, &qualifier).await;
             self.settler.retire(gone.spec.id).await;
         }
         Ok(())

@@ -125,7 +125,12 @@ impl Control {
     ) -> Result<(), Refusal> {
         let target = ask.target(&input.function_name, Some(&input.qualifier))?;
         let (key, qualifier) = published(&target, NOT_PUBLISHED)?;
-        self.qualified(&target, &qualifier)?;
+        // One whose version is gone can be removed all the same.
+        let function = self.catalog.function(key);
+        let live = function.as_ref().and_then(|entry| entry.live());
+        if !live.is_some_and(|live| live.provisioned.contains_key(&qualifier)) {
+            self.qualified(&target, &qualifier)?;
+        }
         self.unprovision(key, &qualifier).await
     }
 

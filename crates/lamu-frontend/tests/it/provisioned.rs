@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use lamu_frontend::{CallerRate, Limits, RateRule};
 use lamu_link::ProvisionFailure;
+use lamu_store::Expect;
 use serde_json::{Value, json};
 
 use crate::clients::Got;
@@ -391,4 +392,55 @@ async fn rates_are_refused_by_name_and_say_when_to_come_again() {
     let metrics = world.client.get("/metrics").await;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     assert!(text.contains("throttles_total{reason=\"CallerRateLimitExceeded\"} 1"), "{text}");
+}
+
+/// As a kill between the deletion of a version and the end of what was
+/// provisioned for it once left it.
+async fn left_over(world: &World, qualifier: &str) {
+    let document = "function/000000000000/us-east-1/f";
+    let head = world.metadata.get(document).await.unwrap().unwrap();
+    let mut doc: Value = serde_json::from_slice(&head.value).unwrap();
+    doc["live"]["provisioned"][qualifier] = json!({"count": 4, "modified_ms": 1});
+    let value = serde_json::to_vec(&doc).unwrap().into();
+    world.metadata.put(document, value, Expect::At(head.revision)).await.unwrap();
+    for _ in 0..1_000 {
+        if listed(world).await.contains(&format!("{ARN}:{qualifier}")) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("nobody noticed");
+}
+
+async fn listed(world: &World) -> Vec<String> {
+    let path = "/2019-09-30/functions/f/provisioned-concurrency?List=ALL";
+    let shown = world.client.get(path).await.json();
+    let configs = shown["ProvisionedConcurrencyConfigs"].as_array().unwrap();
+    configs.iter().map(|one| one["FunctionArn"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_was_provisioned_for_a_version_that_is_gone_can_be_given_back() {
+    let world = World::new().await;
+    versions(&world).await;
+    let gone = async || {
+        let path = format!("{FUNCTIONS}/f?Qualifier=2");
+        world.client.call("DELETE", &path, Value::Null).await.status
+    };
+    assert!([200, 204].contains(&gone().await));
+
+    left_over(&world, "2").await;
+    assert_eq!(delete(&world, "2").await.status, 204);
+    assert_eq!(listed(&world).await, Vec::<String>::new());
+    assert_eq!(delete(&world, "2").await.status, 404);
+
+    left_over(&world, "2").await;
+    assert!([200, 204].contains(&gone().await), "as a retry after the kill");
+    assert_eq!(listed(&world).await, Vec::<String>::new());
+
+    // A deletion that is refused takes nothing along.
+    assert_eq!(put(&world, "1", 1).await.status, 202);
+    let path = format!("{FUNCTIONS}/f?Qualifier=1");
+    assert_eq!(world.client.call("DELETE", &path, Value::Null).await.status, 409);
+    assert_eq!(listed(&world).await, [format!("{ARN}:1")]);
 }
