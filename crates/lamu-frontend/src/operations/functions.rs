@@ -235,6 +235,16 @@ impl Control {
         input: UpdateFunctionConfigurationRequest,
     ) -> Result<FunctionConfiguration, Refusal> {
         let key = ask.target(&input.function_name, None)?.unqualified()?;
+        let layered = input.layers.as_ref().is_some_and(|arns| !arns.is_empty());
+        // Before the intake: it may wait for the memory of an upload, which
+        // waits for the intake, and that for nobody once a sweep is in line.
+        let unzipped = match self.catalog.function(&key).filter(|_| layered) {
+            Some(entry) => match entry.live() {
+                Some(live) => Some(self.code_unzipped(&live.latest).await?),
+                None => None,
+            },
+            None => None,
+        };
         let _intake = self.sweeper.intake().await;
         let layers = match &input.layers {
             None => None,
@@ -244,12 +254,16 @@ impl Control {
                 let (_, live) = living(current.as_ref(), key.arn())?;
                 if !layers.is_empty() {
                     self.check_signing(ask, &key, live.code_signing.as_deref()).await?;
-                    select::check_unzipped(self.code_unzipped(&live.latest).await?, &layers)?;
                 }
                 Some(layers)
             }
         };
         let updated = |latest: &Configuration| {
+            if let Some(layers) = layers.as_deref().filter(|layers| !layers.is_empty()) {
+                // Code that came meanwhile says itself what it unpacks to.
+                let bytes = latest.code_unzipped_bytes.or(unzipped).ok_or(Refusal::Contended)?;
+                select::check_unzipped(bytes, layers)?;
+            }
             let (layers, fresh) = (layers.as_deref(), Fresh::new());
             configuration::update(&key.name, latest, &input, layers, fresh, ask.now_ms())
         };
