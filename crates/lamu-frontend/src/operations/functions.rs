@@ -57,7 +57,9 @@ impl Control {
                 let attaching = self.signing.attaching().await;
                 // As the configuration itself is named, by which its functions
                 // are found.
-                let (config, _) = self.signing_to_attach(ask, arn).await?;
+                let (config, doc) = self.signing_to_attach(ask, arn).await?;
+                // What it asks for may have changed during the upload.
+                doc.untrusted.check()?;
                 (Some(attaching), Some(config.arn().to_string()))
             }
         };
@@ -223,8 +225,15 @@ impl Control {
         let _intake = self.sweeper.intake().await;
         let code = self.intake.store(&checked).await?;
         drop(checked);
-        let updated = |latest: &Configuration| {
-            configuration::update_code(latest, code, architectures, Fresh::new(), ask.now_ms())
+        // The configuration may be another since the upload began.
+        let current = self.catalog.head(&key);
+        let (_, live) = living(current.as_ref(), key.arn())?;
+        let signing = live.code_signing.clone();
+        self.check_signing(ask, &key, signing.as_deref()).await?;
+        let updated = |live: &Live| {
+            same_signing(live, signing.as_deref())?;
+            let (fresh, now_ms) = (Fresh::new(), ask.now_ms());
+            configuration::update_code(&live.latest, code, architectures, fresh, now_ms)
         };
         self.update(&key, revision, input.publish.unwrap_or(false), updated).await
     }
@@ -246,6 +255,7 @@ impl Control {
             None => None,
         };
         let _intake = self.sweeper.intake().await;
+        let mut signing = None;
         let layers = match &input.layers {
             None => None,
             Some(arns) => {
@@ -253,13 +263,16 @@ impl Control {
                 let current = self.catalog.head(&key);
                 let (_, live) = living(current.as_ref(), key.arn())?;
                 if !layers.is_empty() {
+                    signing.clone_from(&live.code_signing);
                     self.check_signing(ask, &key, live.code_signing.as_deref()).await?;
                 }
                 Some(layers)
             }
         };
-        let updated = |latest: &Configuration| {
+        let updated = |live: &Live| {
+            let latest = &live.latest;
             if let Some(layers) = layers.as_deref().filter(|layers| !layers.is_empty()) {
+                same_signing(live, signing.as_deref())?;
                 // Code that came meanwhile says itself what it unpacks to.
                 let bytes = latest.code_unzipped_bytes.or(unzipped).ok_or(Refusal::Contended)?;
                 select::check_unzipped(bytes, layers)?;
@@ -302,7 +315,7 @@ impl Control {
         key: &FunctionKey,
         revision: Option<&str>,
         publish: bool,
-        updated: impl Fn(&Configuration) -> Result<Configuration, Refusal>,
+        updated: impl Fn(&Live) -> Result<Configuration, Refusal>,
     ) -> Result<FunctionConfiguration, Refusal> {
         let shown = self
             .store
@@ -310,7 +323,7 @@ impl Control {
                 let (head, live) = living(current, key.arn())?;
                 let status = updatable(key, live, current, revision)?;
                 let mut head = head.clone();
-                let latest = updated(&live.latest)?;
+                let latest = updated(live)?;
                 let live = Live { latest, status, ..live.clone() };
                 let mut version = None;
                 let mut answer = render::latest(key, &key.arn(), &live);
@@ -431,6 +444,15 @@ fn show(found: &Found, arn: &Arn) -> Result<FunctionConfiguration, Refusal> {
         (Some(version), _) => Ok(render::version(key, arn, &version.doc)),
         (None, Some(live)) => Ok(render::latest(key, arn, live)),
         (None, None) => Err(Refusal::NoFunction(arn.clone())),
+    }
+}
+
+/// Whether the function still has the code signing configuration that what is
+/// deployed was held against.
+fn same_signing(live: &Live, checked: Option<&str>) -> Result<(), Refusal> {
+    match live.code_signing.as_deref() == checked {
+        true => Ok(()),
+        false => Err(Refusal::Contended),
     }
 }
 
