@@ -22,7 +22,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
@@ -143,6 +143,8 @@ struct Function {
     /// Of all its places; most functions have none, and then nobody looks.
     provisioned: AtomicU32,
     places: RwLock<Vec<Place>>,
+    /// A room was taken away or made smaller, and calls may still be in it.
+    crowded: AtomicBool,
     rate: Rate,
 }
 
@@ -226,7 +228,14 @@ impl Admission {
             }
             RateRule::Unlimited => Ok(()),
         };
-        if let Some(room) = function.room(version) {
+        let reserved = u32::try_from(function.reserved.load(Ordering::Relaxed)).ok();
+        let room = function.room(version);
+        let of_function = function.clone();
+        let _in_turn = match reserved {
+            Some(reserved) => of_function.within(reserved)?,
+            None => None,
+        };
+        if let Some(room) = room {
             let count = room.count.load(Ordering::Relaxed);
             if let Some(permit) = Permit::provisioned(&function, room, count)
                 && let Source::Provisioned(room) = &permit.from
@@ -236,7 +245,6 @@ impl Admission {
             }
             // The rest spills over.
         }
-        let reserved = u32::try_from(function.reserved.load(Ordering::Relaxed)).ok();
         let permit = match reserved {
             Some(reserved) => Permit::reserved(function, reserved)?,
             None => Permit::of_pool(function, self.limits.concurrency)?,
@@ -340,6 +348,7 @@ impl Account {
             reserved: AtomicU64::new(UNRESERVED),
             provisioned: AtomicU32::new(0),
             places: RwLock::default(),
+            crowded: AtomicBool::new(false),
             rate: Rate::default(),
         });
         functions.by_name.insert(name.clone(), function.clone());
@@ -353,10 +362,13 @@ impl Function {
         reserved.unwrap_or_else(|_| self.provisioned.load(Ordering::Relaxed))
     }
 
-    /// Rooms keep their calls from one configuration to the next.
+    /// Rooms keep their calls from one configuration to the next. One that is
+    /// no longer wanted stays, with room for nobody, while calls are in it:
+    /// they are part of what is reserved.
     fn provide(&self, provisioned: &[Provisioned]) {
         let mut places = write(&self.places);
         let mut sum = 0_u32;
+        let mut crowded = false;
         let after = provisioned.iter().map(|one| {
             sum = sum.saturating_add(one.count);
             let known = places.iter().find(|place| place.room.qualifier == one.qualifier);
@@ -364,11 +376,54 @@ impl Function {
                 || Arc::new(Room::new(one.qualifier.clone())),
                 |place| place.room.clone(),
             );
-            room.count.store(one.count, Ordering::Relaxed);
+            crowded |= room.count.swap(one.count, Ordering::Relaxed) > one.count;
             Place { versions: one.versions.clone(), room }
         });
-        *places = after.collect();
+        let after: Vec<Place> = after.collect();
+        let mut emptied = std::mem::replace(&mut *places, after);
+        emptied.retain(|place| {
+            let goes_on = places.iter().any(|kept| Arc::ptr_eq(&kept.room, &place.room));
+            // Who else holds it has a call in it, or is about to.
+            !goes_on && Arc::strong_count(&place.room) > 1
+        });
+        for place in &mut emptied {
+            place.versions.clear();
+            place.room.count.store(0, Ordering::Relaxed);
+        }
+        crowded |= !emptied.is_empty();
+        places.append(&mut emptied);
+        if crowded {
+            self.crowded.store(true, Ordering::Relaxed);
+        }
         self.provisioned.store(sum, Ordering::Relaxed);
+    }
+
+    /// While calls are in rooms that were taken away or made smaller, the whole
+    /// function is counted, one call at a time: what is returned is held until
+    /// the call is in.
+    fn within(&self, reserved: u32) -> Result<Option<RwLockWriteGuard<'_, Vec<Place>>>, Throttle> {
+        if !self.crowded.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut places = write(&self.places);
+        places.retain(|place| {
+            place.room.count.load(Ordering::Relaxed) > 0 || Arc::strong_count(&place.room) > 1
+        });
+        let mut total = self.in_use.load(Ordering::Relaxed);
+        let mut crowded = false;
+        for Place { room, .. } in &*places {
+            let (count, in_use) =
+                (room.count.load(Ordering::Relaxed), room.in_use.load(Ordering::Relaxed));
+            total = total.saturating_add(in_use);
+            crowded |= count == 0 || in_use > count;
+        }
+        self.crowded.store(crowded, Ordering::Relaxed);
+        match total < reserved {
+            true => Ok(Some(places)),
+            false => {
+                Err(Throttle::of(ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded))
+            }
+        }
     }
 
     fn room(&self, version: Version) -> Option<Arc<Room>> {

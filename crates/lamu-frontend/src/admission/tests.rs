@@ -366,6 +366,31 @@ fn calls_stay_counted_while_the_configuration_changes() {
 }
 
 #[test]
+fn what_is_provisioned_again_and_again_stays_within_the_reservation() {
+    let desk = Desk::of(100, RateRule::Unlimited);
+    desk.provision("f", Some(4), &[("1", 3, &[1])]);
+    let (mut held, _) = desk.fill_version("f", 1);
+    assert_eq!(held.len(), 4, "three of its own and what is shared");
+    for _ in 0..3 {
+        desk.provision("f", Some(4), &[]);
+        assert_eq!(desk.admit("f").unwrap_err().reason, RESERVED_FULL);
+        desk.provision("f", Some(4), &[("2", 3, &[2])]);
+        assert_eq!(desk.admit_version("f", 2).unwrap_err().reason, RESERVED_FULL);
+        desk.provision("f", Some(4), &[("1", 1, &[1])]);
+        assert_eq!(desk.admit_version("f", 1).unwrap_err().reason, RESERVED_FULL);
+    }
+    desk.provision("f", Some(4), &[("2", 3, &[2])]);
+    // The oldest were in the room that is gone.
+    drop(held.drain(..2));
+    let (new, reason) = desk.fill_version("f", 2);
+    assert_eq!((new.len(), reason), (2, RESERVED_FULL));
+    drop((held, new));
+    assert_eq!(desk.in_use().total, 0);
+    assert_eq!(desk.fill_version("f", 2).0.len(), 4, "all of it is there again");
+    assert_eq!(desk.fill("f").0.len(), 1, "and the others' part only");
+}
+
+#[test]
 fn a_provisioned_version_has_a_rate_of_its_own_and_spills_over() {
     let desk = Desk::of(100, RateRule::TenPerConcurrency);
     desk.provision("f", Some(2), &[("1", 1, &[1])]);
