@@ -187,6 +187,10 @@ impl Service {
             return (Counted::Other, whole(error.respond()));
         }
         if get && read.path() == "/metrics" {
+            if !is_of_this_host(peer) {
+                let refused = "the metrics are for programs of this host\n";
+                return (Counted::Other, text(StatusCode::FORBIDDEN, refused));
+            }
             let concurrency = stats::of_concurrency(&self.invoker.admission.census());
             let others = (self.render_metrics)().await;
             let metrics = self.stats.render() + &concurrency + &others;
@@ -210,7 +214,7 @@ impl Service {
         if self.identities.verifies() {
             return Ok(());
         }
-        if !peer.ip().to_canonical().is_loopback() {
+        if !is_of_this_host(peer) {
             return Err(error::of_stranger());
         }
         let header = |name: &HeaderName| {
@@ -495,6 +499,11 @@ pub fn whole(response: Response<Bytes>) -> Response<Answer> {
     response.map(|bytes| Answer::Whole(Some(bytes)))
 }
 
+/// Without a signature: metrics name accounts and functions.
+fn is_of_this_host(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(Some(text.into())));
     *response.status_mut() = status;
@@ -517,4 +526,24 @@ pub fn unread(error: BodyError) -> Response<Answer> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_programs_of_this_host_are_of_this_host() {
+        for (peer, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("192.168.0.2:1", false),
+            ("[::ffff:10.0.0.1]:1", false),
+            ("[fe80::1]:1", false),
+        ] {
+            assert_eq!(is_of_this_host(peer.parse().unwrap()), expected, "{peer}");
+        }
+    }
 }
