@@ -141,6 +141,9 @@ impl Fleet {
     async fn environment(self: Arc<Self>, spec: Arc<VersionSpec>, mut inbox: mpsc::Receiver<Work>) {
         let Some(Work { call, lease, hold, reply, stream }) = inbox.recv().await else { return };
         let event: Value = serde_json::from_slice(&call.payload).unwrap();
+        // Through a URL the order is the request's body.
+        let body = event["body"].as_str().map(|body| serde_json::from_str(body).unwrap());
+        let event = body.unwrap_or(event);
         let does = event["do"].as_str();
         if does == Some("stream") {
             let sink = stream.expect("the caller takes streams");

@@ -18,4 +18,5 @@ mod s3;
 mod signing;
 mod storm;
 mod streaming;
+mod urls;
 mod world;
