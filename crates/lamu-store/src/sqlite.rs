@@ -17,7 +17,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 const BUSY_MAX: Duration = Duration::from_secs(5);
 
 /// What a checkpoint leaves of a WAL that a burst of writes made longer.
-const WAL_BYTES_KEPT: u64 = 16 * 1024 * 1024;
+pub const WAL_BYTES_KEPT: u64 = 16 * 1024 * 1024;
 
 /// Why a file cannot be used. Each store has these in its own error.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Schema {
     /// Tells one store's file from another's, and from anybody else's.
     pub application: i32,
     pub number: i32,
+    /// Pages that have become free can be given back to the disk.
+    pub shrinks: bool,
     pub tables: &'static str,
 }
 
@@ -133,8 +135,12 @@ fn make_tables(connection: &Connection, path: &Path, schema: Schema) -> Result<(
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(failed)?;
     let path = path.display();
-    let Schema { application, number, tables } = schema;
+    let Schema { application, number, shrinks, tables } = schema;
     if (owner, found, objects) == (0, 0, 0) {
+        if shrinks {
+            // Heard only before anything is written.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+        }
         // The mode is a property of the file and stays with it.
         let mode: String = connection
             .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))

@@ -15,6 +15,7 @@
 //! Not here: what the writer does (`writer`), who is held and due (`holds`),
 //! SQL (`table`).
 
+mod disk;
 mod holds;
 mod table;
 mod writer;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 
 use super::{Delivery, Depth, NewEvent, Queue, QueueError, Receipt, Seen, Shard, Which};
 use crate::sqlite as file;
+use disk::Disk;
 use writer::{Done, Received, Request, Writer};
 
 /// Requests that wait for the writer; more callers wait their turn.
@@ -69,6 +71,9 @@ pub struct QueueLimits {
     pub dead_max: u64,
     /// Events held at once. Each is an invocation under way, or about to be.
     pub held_max: usize,
+    /// Bytes of the disk that sends leave free: an acknowledgement has to be
+    /// written too, and only that makes room again.
+    pub free_bytes_min: u64,
 }
 
 impl Default for QueueLimits {
@@ -79,6 +84,9 @@ impl Default for QueueLimits {
             lane_bytes_max: 2 << 30,
             dead_max: 100_000,
             held_max: 16_384,
+            // The log of writes at its usual length, and as much again for what
+            // others put there meanwhile.
+            free_bytes_min: file::WAL_BYTES_KEPT + (64 << 20),
         }
     }
 }
@@ -114,9 +122,10 @@ impl SqliteQueue {
         }
         let lock = file::prepare(path)?;
         let connection = table::open(path)?;
+        let disk = Disk::of(path);
         let state = || ShardState { backlog: AtomicU64::new(0), arrivals: watch::Sender::new(0) };
         let shards: Arc<[ShardState]> = (0..limits.shards).map(|_| state()).collect();
-        let writer = Writer::new(connection, limits, shards.clone())?;
+        let writer = Writer::new(connection, disk, limits, shards.clone())?;
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
         let returns = requests.downgrade();
         let writer = std::thread::Builder::new()

@@ -15,6 +15,7 @@ const SCHEMA: Schema = Schema {
     // "lamu" in ASCII.
     application: 0x6c61_6d75,
     number: 1,
+    shrinks: false,
     tables: TABLES,
 };
 

@@ -23,6 +23,8 @@ const SCHEMA: Schema = Schema {
     // "lamq" in ASCII.
     application: 0x6c61_6d71,
     number: 1,
+    // A backlog may have been of gigabytes.
+    shrinks: true,
     tables: TABLES,
 };
 
@@ -407,6 +409,21 @@ fn within<T>(
         }
     }
     Ok(taken)
+}
+
+/// Gives at most `count` free pages back to the disk, but keeps `kept` for what
+/// comes next; whether there are more to give.
+pub fn shrink(connection: &Connection, count: u32, kept: u32) -> rusqlite::Result<bool> {
+    let free: u32 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    let Some(beyond) = free.checked_sub(kept).filter(|beyond| *beyond > 0) else {
+        return Ok(false);
+    };
+    let count = count.min(beyond);
+    // A page goes with each step.
+    let mut shrink = connection.prepare(&format!("PRAGMA incremental_vacuum({count})"))?;
+    let mut steps = shrink.query([])?;
+    while steps.next()?.is_some() {}
+    Ok(beyond > count)
 }
 
 /// Says what a failed statement means to the caller.

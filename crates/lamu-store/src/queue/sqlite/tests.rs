@@ -507,6 +507,46 @@ async fn what_nobody_read_goes_back_at_once() {
     assert_eq!(receive(&queue, 1).await[0].event.id.as_str(), "a");
 }
 
+#[tokio::test]
+async fn what_the_disk_keeps_free_is_for_acknowledgements() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    queue.send(SHARD, event("a", "x")).await.unwrap();
+    drop(queue);
+    let queue = open(&home, QueueLimits { free_bytes_min: u64::MAX, ..two_shards() });
+    let full = queue.send(SHARD, event("b", "x")).await.unwrap_err();
+    assert!(matches!(&full, QueueError::Full { what } if what.starts_with("its disk")), "{full}");
+    let held = receive(&queue, 10).await.remove(0);
+    queue.ack(&held.receipt).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_becomes_smaller_when_a_backlog_is_gone() {
+    let home = tempfile::tempdir().unwrap();
+    let queue = open(&home, two_shards());
+    for at in 0..24 {
+        queue.send(SHARD, event(&at.to_string(), vec![at; 1 << 20])).await.unwrap();
+    }
+    assert_eq!(queue.purge(Which::Live, "lane").await.unwrap(), 24);
+    let free = async || {
+        let (tell, told) = oneshot::channel();
+        on_writer(&queue, |connection| {
+            let free: u32 =
+                connection.pragma_query_value(None, "freelist_count", |row| row.get(0)).unwrap();
+            tell.send(free).unwrap();
+        })
+        .await;
+        told.await.unwrap()
+    };
+    let until = Instant::now() + LONG;
+    while free().await > 4_096 {
+        assert!(Instant::now() < until, "{} pages are free", free().await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What a burst may need soon is kept.
+    assert_eq!(free().await, 4_096);
+}
+
 #[test]
 fn the_calendar_never_goes_back() {
     let mut calendar = Calendar::default();

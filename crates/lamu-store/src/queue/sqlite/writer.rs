@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::Connection;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::disk::Disk;
 use super::holds::Holds;
 use super::table::{self, Left};
 use super::{CLOCK_MS_MIN, Calendar, DELAY_MAX, QueueLimits, ShardState, whole_ms};
@@ -43,6 +45,11 @@ const DEAD_SHARE: u64 = 4;
 /// Dead events removed for one write, so that it stays a short one. Where that
 /// makes too little room, the write is refused this once.
 const PRUNE_MAX: usize = 256;
+
+/// Free pages (of 4 KiB) that a file keeps for what comes next, and those that
+/// are given back in one go while nobody waits.
+const PAGES_KEPT: u32 = 4_096;
+const PAGES_GIVEN: u32 = 256;
 
 /// When a receiver for whom nothing more may be held asks again. An
 /// acknowledgement anywhere makes room, and waking everybody at each would
@@ -225,6 +232,7 @@ struct Tally {
 #[derive(Debug)]
 pub struct Writer {
     connection: Connection,
+    disk: Disk,
     limits: QueueLimits,
     calendar: Calendar,
     shards: Arc<[ShardState]>,
@@ -232,11 +240,14 @@ pub struct Writer {
     lanes: BTreeMap<String, Lane>,
     tally: Tally,
     chores: VecDeque<Chore>,
+    /// Something was written since the file was last looked at for free pages.
+    untidy: bool,
 }
 
 impl Writer {
     pub fn new(
         connection: Connection,
+        disk: Disk,
         limits: QueueLimits,
         shards: Arc<[ShardState]>,
     ) -> Result<Writer, QueueError> {
@@ -254,7 +265,9 @@ impl Writer {
             lanes: BTreeMap::new(),
             tally: Tally::default(),
             chores: VecDeque::new(),
+            untidy: true,
             shards,
+            disk,
             connection,
         };
         for dead in [false, true] {
@@ -281,17 +294,18 @@ impl Writer {
     /// `returns` is another way into the inbox, which keeps it open for nobody.
     pub fn serve(mut self, mut inbox: mpsc::Receiver<Request>, returns: mpsc::WeakSender<Request>) {
         loop {
-            let first = if self.chores.is_empty() {
-                inbox.blocking_recv()
-            } else {
-                match inbox.try_recv() {
-                    Ok(request) => Some(request),
-                    Err(mpsc::error::TryRecvError::Empty) => {
-                        self.do_chore();
-                        continue;
-                    }
-                    Err(mpsc::error::TryRecvError::Disconnected) => None,
+            let first = match inbox.try_recv() {
+                Ok(request) => Some(request),
+                Err(TryRecvError::Empty) if !self.chores.is_empty() => {
+                    self.do_chore();
+                    continue;
                 }
+                Err(TryRecvError::Empty) if self.untidy => {
+                    self.tidy();
+                    continue;
+                }
+                Err(TryRecvError::Empty) => inbox.blocking_recv(),
+                Err(TryRecvError::Disconnected) => None,
             };
             let Some(first) = first else { return };
             let rest = std::iter::from_fn(|| inbox.try_recv().ok());
@@ -420,6 +434,8 @@ impl Writer {
         let mut outcomes = Vec::with_capacity(writes.len());
         let mut effects = Vec::with_capacity(writes.len());
         let mut settled = HashSet::new();
+        let sends = writes.iter().any(|write| matches!(write, Write::Send { .. }));
+        let mut free = if sends { self.disk.free_bytes() } else { 0 };
         let mut tally = self.tally;
         let mut lanes = HashMap::new();
         self.transaction(|writer| {
@@ -430,7 +446,9 @@ impl Writer {
                         let lane_bytes = lanes.entry(event.lane.as_str()).or_insert_with(|| {
                             writer.lanes.get(&event.lane).map_or(0, |lane| lane.live_bytes)
                         });
-                        let room = writer.check_lane(&event.lane, *lane_bytes, bytes);
+                        let room = writer
+                            .check_disk(free, bytes)
+                            .and_then(|()| writer.check_lane(&event.lane, *lane_bytes, bytes));
                         let room = match room {
                             Ok(()) => writer.make_room(&mut tally, bytes, &mut effects)?,
                             refused => refused,
@@ -438,6 +456,7 @@ impl Writer {
                         if room.is_ok() {
                             tally.bytes += bytes;
                             *lane_bytes += bytes;
+                            free = free.saturating_sub(bytes);
                             let due_ms = now_ms.saturating_add(whole_ms(event.delay));
                             table::insert(&writer.connection, *shard, event, now_ms, due_ms)?;
                             let (shard, lane) = (*shard, event.lane.clone());
@@ -515,6 +534,14 @@ impl Writer {
         Ok(there)
     }
 
+    fn check_disk(&self, free: u64, more: u64) -> Result<(), QueueError> {
+        let min = self.limits.free_bytes_min;
+        if free >= min.saturating_add(more) {
+            return Ok(());
+        }
+        Err(QueueError::Full { what: format!("its disk has {free} bytes free and keeps {min}") })
+    }
+
     fn check_lane(&self, lane: &str, held: u64, more: u64) -> Result<(), QueueError> {
         let max = self.limits.lane_bytes_max;
         if held.saturating_add(more) <= max {
@@ -572,6 +599,7 @@ impl Writer {
         &mut self,
         work: impl FnOnce(&Writer) -> rusqlite::Result<()>,
     ) -> Result<(), QueueError> {
+        self.untidy = true;
         let attempt = || -> rusqlite::Result<()> {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
             work(self)?;
@@ -813,6 +841,15 @@ impl Writer {
                 let _ = done.send(Err(table::failed("find its last event", error)));
             }
         }
+    }
+
+    /// A piece of what removed events left goes back to the disk.
+    fn tidy(&mut self) {
+        self.untidy =
+            table::shrink(&self.connection, PAGES_GIVEN, PAGES_KEPT).unwrap_or_else(|error| {
+                tracing::warn!(%error, "a queue's file could not be made smaller");
+                false
+            });
     }
 
     /// One piece of the first chore.
