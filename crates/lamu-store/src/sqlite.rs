@@ -104,6 +104,45 @@ pub fn open_to_read(path: &Path) -> Result<Connection, FileError> {
     open().map_err(|error| of_sqlite("open its file", error))
 }
 
+/// Does `work` in one transaction: all of it, durable when this returns, or
+/// nothing. One in which nothing changes writes nothing.
+pub fn transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let attempt = || -> rusqlite::Result<T> {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let done = work()?;
+        connection.execute_batch("COMMIT")?;
+        Ok(done)
+    };
+    attempt().inspect_err(|_| {
+        // Some errors have ended the transaction already.
+        if !connection.is_autocommit()
+            && let Err(error) = connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "could not roll back");
+        }
+    })
+}
+
+/// Writes of a group that share a commit and its flush: together, or each for
+/// itself where that fails. One that is too large for the disk must not fail the
+/// others, of which some may make room.
+pub fn together_or_apart<W, T, E>(
+    writes: &[W],
+    mut commit: impl FnMut(&[W]) -> Result<Vec<Result<T, E>>, E>,
+) -> Vec<Result<T, E>> {
+    match commit(writes) {
+        Ok(outcomes) => outcomes,
+        Err(error) if writes.len() == 1 => vec![Err(error)],
+        Err(_) => writes
+            .iter()
+            .map(|write| commit(std::slice::from_ref(write)).and_then(|mut one| one.remove(0)))
+            .collect(),
+    }
+}
+
 /// Says what a failed statement means to the caller.
 pub fn of_sqlite(step: &str, error: rusqlite::Error) -> FileError {
     match (&error, error.sqlite_error_code()) {
@@ -171,4 +210,60 @@ fn make_tables(connection: &Connection, path: &Path, schema: Schema) -> Result<(
 
 pub fn unavailable(step: impl Into<String>, source: impl Into<Source>) -> FileError {
     FileError::Unavailable { step: step.into(), source: source.into() }
+}
+
+#[cfg(test)]
+pub mod hold {
+    //! Lets a test run code on a writer thread.
+
+    use std::fmt;
+
+    use rusqlite::Connection;
+
+    pub struct Hold(Box<dyn FnOnce(&Connection) + Send>);
+
+    impl Hold {
+        pub fn new(work: impl FnOnce(&Connection) + Send + 'static) -> Hold {
+            Hold(Box::new(work))
+        }
+
+        pub fn run(self, connection: &Connection) {
+            (self.0)(connection);
+        }
+    }
+
+    impl fmt::Debug for Hold {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Hold")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_that_fails_leaves_nothing_and_no_transaction() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").unwrap();
+        let insert = |number: i64| connection.execute("INSERT INTO t VALUES (?1)", [number]);
+        transaction(&connection, || insert(1)).unwrap();
+        let failed = transaction(&connection, || insert(2).and_then(|_| insert(1)));
+        assert!(failed.is_err());
+        assert!(connection.is_autocommit());
+        let count = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        assert_eq!(connection.query_row("SELECT count(*) FROM t", [], count).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_group_that_fails_is_written_one_by_one() {
+        let commit = |writes: &[u8]| match writes.iter().sum::<u8>() {
+            sum @ 0..10 => Ok(writes.iter().map(|write| Ok(sum - write)).collect()),
+            sum => Err(sum),
+        };
+        assert_eq!(together_or_apart(&[1, 2], commit), [Ok(2), Ok(1)]);
+        assert_eq!(together_or_apart(&[1, 12, 3], commit), [Ok(0), Err(12), Ok(0)]);
+        assert_eq!(together_or_apart(&[12], commit), [Err(12)]);
+    }
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
-use super::writer::hold::Hold;
 use super::*;
 use crate::conformance;
+use crate::sqlite::hold::Hold;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sqlite_metadata_conforms() {

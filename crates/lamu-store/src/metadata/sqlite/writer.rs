@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::table;
 use crate::metadata::{Change, Document, Expect, MetadataError, Revision};
+use crate::sqlite;
 
 /// Writes in one transaction: past this a longer group saves no more flushes
 /// worth having, and makes the first of it wait for the last.
@@ -34,7 +35,7 @@ pub enum Request {
     },
     /// Stops the writer at a known point, with its connection in hand.
     #[cfg(test)]
-    Hold(hold::Hold),
+    Hold(sqlite::hold::Hold),
 }
 
 /// A put, or a delete when there is no value.
@@ -101,17 +102,7 @@ impl Writer {
 
     fn write(&mut self, group: Vec<(Write, Answer<Revision>)>) {
         let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let outcomes = match self.commit(&writes) {
-            Ok(outcomes) => outcomes,
-            Err(error) if writes.len() == 1 => vec![Err(error)],
-            // One that is too large for the disk must not fail the others.
-            Err(_) => writes
-                .iter()
-                .map(|write| {
-                    self.commit(std::slice::from_ref(write)).and_then(|mut one| one.remove(0))
-                })
-                .collect(),
-        };
+        let outcomes = sqlite::together_or_apart(&writes, |writes| self.commit(writes));
         for (outcome, answer) in outcomes.into_iter().zip(answers) {
             // A caller that left does not undo what is written.
             let _ = answer.send(outcome);
@@ -125,26 +116,14 @@ impl Writer {
         writes: &[Write],
     ) -> Result<Vec<Result<Revision, MetadataError>>, MetadataError> {
         let connection = &self.connection;
-        let attempt = || -> rusqlite::Result<Decided> {
-            connection.execute_batch("BEGIN IMMEDIATE")?;
+        let decided = sqlite::transaction(connection, || {
             let decided = decide(connection, self.revision, writes)?;
-            if decided.changes.is_empty() {
-                connection.execute_batch("ROLLBACK")?;
-            } else {
+            if !decided.changes.is_empty() {
                 table::set_revision(connection, decided.revision)?;
-                connection.execute_batch("COMMIT")?;
             }
             Ok(decided)
-        };
-        let decided = attempt().map_err(|error| {
-            // Some errors have ended the transaction already.
-            if !connection.is_autocommit()
-                && let Err(error) = connection.execute_batch("ROLLBACK")
-            {
-                tracing::error!(%error, "could not roll back");
-            }
-            table::sqlite("write", error)
-        })?;
+        })
+        .map_err(|error| table::sqlite("write", error))?;
         self.revision = decided.revision;
         self.tell(&decided.changes);
         Ok(decided.outcomes)
@@ -228,32 +207,5 @@ fn key(change: &Change) -> &str {
         Change::Put(document) => &document.key,
         Change::Deleted { key, .. } => key,
         Change::Caught => "",
-    }
-}
-
-#[cfg(test)]
-pub mod hold {
-    //! Lets a test run code on the writer thread.
-
-    use std::fmt;
-
-    use rusqlite::Connection;
-
-    pub struct Hold(Box<dyn FnOnce(&Connection) + Send>);
-
-    impl Hold {
-        pub fn new(work: impl FnOnce(&Connection) + Send + 'static) -> Hold {
-            Hold(Box::new(work))
-        }
-
-        pub fn run(self, connection: &Connection) {
-            (self.0)(connection);
-        }
-    }
-
-    impl fmt::Debug for Hold {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("Hold")
-        }
     }
 }

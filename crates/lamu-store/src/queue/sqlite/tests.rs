@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use lamu_model::RequestId;
 use rusqlite::Connection;
 
-use super::writer::Hold;
 use super::*;
 use crate::conformance;
 use crate::queue::SeenState;
+use crate::sqlite::hold::Hold;
 
 const SHARD: Shard = Shard(0);
 const LONG: Duration = Duration::from_secs(60);

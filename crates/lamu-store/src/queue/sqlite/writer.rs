@@ -19,6 +19,7 @@ use super::holds::Holds;
 use super::table::{self, Left};
 use super::{CLOCK_MS_MIN, Calendar, DELAY_MAX, QueueLimits, ShardState, whole_ms};
 use crate::queue::{Delivery, Depth, NewEvent, QueueError, Receipt, Seen, SeenState, Shard, Which};
+use crate::sqlite;
 
 /// Writes in one transaction: past this a longer group saves no more flushes
 /// worth having, and makes the first of it wait for the last.
@@ -157,7 +158,7 @@ pub enum Request {
     },
     /// Runs code of a test on this thread.
     #[cfg(test)]
-    Hold(Hold),
+    Hold(sqlite::hold::Hold),
 }
 
 /// A request that has to be durable.
@@ -410,18 +411,7 @@ impl Writer {
             return;
         }
         let (writes, done): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let outcomes = match self.commit(&writes) {
-            Ok(outcomes) => outcomes,
-            Err(error) if writes.len() == 1 => vec![Err(error)],
-            // One that is too large for the disk must not fail the others,
-            // and acknowledgements make room.
-            Err(_) => writes
-                .iter()
-                .map(|write| {
-                    self.commit(std::slice::from_ref(write)).and_then(|mut one| one.remove(0))
-                })
-                .collect(),
-        };
+        let outcomes = sqlite::together_or_apart(&writes, |writes| self.commit(writes));
         for (outcome, done) in outcomes.into_iter().zip(done) {
             let _ = done.send(outcome);
         }
@@ -600,20 +590,8 @@ impl Writer {
         work: impl FnOnce(&Writer) -> rusqlite::Result<()>,
     ) -> Result<(), QueueError> {
         self.untidy = true;
-        let attempt = || -> rusqlite::Result<()> {
-            self.connection.execute_batch("BEGIN IMMEDIATE")?;
-            work(self)?;
-            self.connection.execute_batch("COMMIT")
-        };
-        attempt().map_err(|error| {
-            // Some errors have ended the transaction already.
-            if !self.connection.is_autocommit()
-                && let Err(error) = self.connection.execute_batch("ROLLBACK")
-            {
-                tracing::error!(%error, "could not roll back");
-            }
-            table::failed("write", error)
-        })
+        sqlite::transaction(&self.connection, || work(self))
+            .map_err(|error| table::failed("write", error))
     }
 
     fn apply(&mut self, effect: Effect) {
@@ -912,34 +890,4 @@ impl Writer {
 
 fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
     deliveries.iter().map(|delivery| delivery.receipt.clone()).collect()
-}
-
-#[cfg(test)]
-pub use hold::Hold;
-
-#[cfg(test)]
-mod hold {
-    //! Lets a test run code on the writer thread.
-
-    use std::fmt;
-
-    use rusqlite::Connection;
-
-    pub struct Hold(Box<dyn FnOnce(&Connection) + Send>);
-
-    impl Hold {
-        pub fn new(work: impl FnOnce(&Connection) + Send + 'static) -> Hold {
-            Hold(Box::new(work))
-        }
-
-        pub fn run(self, connection: &Connection) {
-            (self.0)(connection);
-        }
-    }
-
-    impl fmt::Debug for Hold {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("Hold")
-        }
-    }
 }
