@@ -17,6 +17,7 @@
 
 mod disk;
 mod holds;
+mod request;
 mod table;
 mod writer;
 
@@ -34,7 +35,8 @@ use tokio::time::Instant;
 use super::{Delivery, Depth, NewEvent, Queue, QueueError, Receipt, Seen, Shard, Which};
 use crate::sqlite as file;
 use disk::Disk;
-use writer::{Done, Received, Request, Writer};
+use request::{Done, Received, Request};
+use writer::Writer;
 
 /// Requests that wait for the writer; more callers wait their turn.
 const INBOX_MAX: usize = 512;
