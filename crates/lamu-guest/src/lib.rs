@@ -31,10 +31,12 @@
 //!
 //! Not here: sockets, HTTP, processes. Only std.
 
+mod error_type;
 mod extensions;
 mod frame;
 mod messages;
 
+pub use error_type::recorded_error_type;
 pub use extensions::{
     ExtensionEnd, ExtensionFault, ExtensionFaultKind, ExtensionState, ExtensionStatus,
     ShutdownReason, TelemetryApi, TelemetryTypes,

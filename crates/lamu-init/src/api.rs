@@ -239,25 +239,6 @@ impl Answer {
     }
 }
 
-/// Error types that Lambda passes on; others are recorded as unknown
-/// (`(Runtime|Function)\.[A-Z][a-zA-Z]+`).
-pub fn error_type(given: Option<&str>) -> String {
-    let given = given.unwrap_or("");
-    let name = given.strip_prefix("Runtime.").or_else(|| given.strip_prefix("Function."));
-    let known = name.is_some_and(|name| {
-        name.len() >= 2
-            && name.starts_with(|c: char| c.is_ascii_uppercase())
-            && name.bytes().all(|byte| byte.is_ascii_alphabetic())
-    });
-    if known {
-        given.to_owned()
-    } else if given.starts_with("Function.") {
-        "Function.Unknown".to_owned()
-    } else {
-        "Runtime.Unknown".to_owned()
-    }
-}
-
 /// Appends the answer to `/next`: head and event in one piece.
 pub fn write_event(out: &mut Vec<u8>, invoke: &Invoke, keep_alive: bool) {
     out.reserve(invoke.body.len() + 512);
@@ -323,23 +304,6 @@ mod tests {
         ];
         for (method, path, call) in table {
             assert_eq!(route(method, path), call, "{method} {path}");
-        }
-    }
-
-    #[test]
-    fn error_types_outside_the_rule_become_unknown() {
-        let table = [
-            (Some("Runtime.ExitError"), "Runtime.ExitError"),
-            (Some("Function.Oops"), "Function.Oops"),
-            (Some("Function.oops"), "Function.Unknown"),
-            (Some("Function.A1"), "Function.Unknown"),
-            (Some("Runtime.X"), "Runtime.Unknown"),
-            (Some("ValueError"), "Runtime.Unknown"),
-            (Some(""), "Runtime.Unknown"),
-            (None, "Runtime.Unknown"),
-        ];
-        for (given, recorded) in table {
-            assert_eq!(error_type(given), recorded, "{given:?}");
         }
     }
 

@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::time::Instant;
 
-use lamu_guest::{FromInit, InitOutcome, TelemetryApi};
+use lamu_guest::{FromInit, InitOutcome, TelemetryApi, recorded_error_type};
 
 use crate::api::{self, Answer, Call};
 use crate::connection::{Connection, Request, Stage, Status, retry};
@@ -469,7 +469,7 @@ impl Environment {
 
     pub(crate) fn finish_error(&mut self, id: &str, error_type: &str, body: Vec<u8>) {
         self.end_report();
-        let error_type = api::error_type(Some(error_type));
+        let error_type = recorded_error_type(error_type);
         self.channel.push(&FromInit::Failure { request_id: id.to_owned(), error_type, body });
     }
 
@@ -486,7 +486,8 @@ impl Environment {
     }
 
     fn finish_init_error(&mut self, error_type: Option<&str>, body: Vec<u8>) {
-        self.init_done(InitOutcome::Reported { error_type: api::error_type(error_type), body });
+        let error_type = recorded_error_type(error_type.unwrap_or_default());
+        self.init_done(InitOutcome::Reported { error_type, body });
         self.invoke = None;
     }
 

@@ -15,7 +15,9 @@
 //! Not here: reading the runtime's connections (`serve`), which call is
 //! allowed (`state`).
 
-use lamu_guest::{FromInit, STREAM_CHUNK_BYTES_MAX, STREAM_WINDOW_BYTES, StreamEnd};
+use lamu_guest::{
+    FromInit, STREAM_CHUNK_BYTES_MAX, STREAM_WINDOW_BYTES, StreamEnd, recorded_error_type,
+};
 
 use crate::environment::{Caller, Environment};
 use crate::http::{self, Trailers};
@@ -155,7 +157,7 @@ impl Environment {
                     _ if overflowed => StreamEnd::TooLarge,
                     Ending::Complete => StreamEnd::Complete,
                     Ending::Failed { error_type, body } => {
-                        let error_type = crate::api::error_type(Some(&error_type));
+                        let error_type = recorded_error_type(&error_type);
                         StreamEnd::Failed { error_type, body }
                     }
                 };

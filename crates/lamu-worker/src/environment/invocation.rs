@@ -19,7 +19,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lamu_guest::{Exit, FromInit, InitOutcome, ShutdownReason, StreamEnd};
+use lamu_guest::{Exit, FromInit, InitOutcome, ShutdownReason, StreamEnd, recorded_error_type};
 use lamu_model::{Fault, FaultKind, Outcome, ReportStatus, RequestId};
 
 use super::extensions::extension_fault;
@@ -206,7 +206,7 @@ impl Invocation {
                 }
                 FromInit::Failure { request_id, error_type, body } => {
                     self.reported = true;
-                    let error_type = recorded(&error_type);
+                    let error_type = recorded_error_type(&error_type);
                     let status = ReportStatus::Error(error_type.clone());
                     let outcome = Outcome::FunctionError { error_type, body: Bytes::from(body) };
                     self.answer(&request_id, since, now, status, outcome)
@@ -365,7 +365,7 @@ impl Invocation {
             }
             StreamEnd::Failed { error_type, body } => {
                 self.reported = true;
-                let error_type = recorded(&error_type);
+                let error_type = recorded_error_type(&error_type);
                 let status = ReportStatus::Error(error_type.clone());
                 (status, Outcome::FunctionError { error_type, body: Bytes::from(body) })
             }
@@ -394,7 +394,7 @@ pub fn init_failure(outcome: InitOutcome, out_of_memory: bool) -> Option<(Report
     let fault = match outcome {
         InitOutcome::Ready => return None,
         InitOutcome::Reported { error_type, body } => {
-            let error_type = recorded(&error_type);
+            let error_type = recorded_error_type(&error_type);
             let status = ReportStatus::Error(error_type.clone());
             return Some((status, Outcome::FunctionError { error_type, body: Bytes::from(body) }));
         }
@@ -417,25 +417,6 @@ fn status_of(fault: &Fault) -> ReportStatus {
         FaultKind::Timeout => ReportStatus::Timeout,
         FaultKind::Sandbox => ReportStatus::Failure(fault.kind.error_type().to_owned()),
         _ => ReportStatus::Error(fault.kind.error_type().to_owned()),
-    }
-}
-
-/// The error type as logs and metrics record it: `Runtime.X` and `Function.X`
-/// as they are, anything else as unknown (Runtime API reference, "Errors").
-pub fn recorded(error_type: &str) -> String {
-    let known = |prefix: &str| {
-        error_type.strip_prefix(prefix).is_some_and(|rest| {
-            rest.len() > 1
-                && rest.starts_with(|c: char| c.is_ascii_uppercase())
-                && rest.bytes().all(|b| b.is_ascii_alphabetic())
-        })
-    };
-    if known("Runtime.") || known("Function.") {
-        error_type.to_owned()
-    } else if error_type.starts_with("Function.") {
-        "Function.Unknown".to_owned()
-    } else {
-        "Runtime.Unknown".to_owned()
     }
 }
 
@@ -726,15 +707,5 @@ mod tests {
         }
         let (mut i, now) = invocation(Runtime::Absent);
         assert_eq!(i.hear(response("r-1"), now, false), destroyed);
-    }
-
-    #[test]
-    fn error_types_are_recorded_as_the_reference_says() {
-        assert_eq!(recorded("Runtime.ImportModuleError"), "Runtime.ImportModuleError");
-        assert_eq!(recorded("Function.Broken"), "Function.Broken");
-        assert_eq!(recorded("Function.not!"), "Function.Unknown");
-        assert_eq!(recorded("Runtime.X1"), "Runtime.Unknown");
-        assert_eq!(recorded("ValueError"), "Runtime.Unknown");
-        assert_eq!(recorded("Runtime.X"), "Runtime.Unknown", "one letter is not a name");
     }
 }
