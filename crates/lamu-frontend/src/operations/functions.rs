@@ -211,7 +211,7 @@ impl Control {
             source_kms_key_arn: input.source_kms_key_arn,
         }
         .source()?;
-        self.check_signing(ask, &key, live.code_signing.as_deref()).await?;
+        self.may_deploy(ask, live.code_signing.as_deref()).await?;
         let architectures = input.architectures.as_deref();
         let checked = self.intake.check(source, &key.region, ask.now).await?;
         if input.dry_run.unwrap_or(false) {

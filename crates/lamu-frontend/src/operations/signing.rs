@@ -205,6 +205,13 @@ impl Control {
 
     /// Whether code or layers may be deployed to a function that has this
     /// configuration. Nothing here is signed, so its policy alone decides.
+    pub(super) async fn may_deploy(&self, ask: &Ask, config: Option<&str>) -> Result<(), Refusal> {
+        let Some(arn) = config else { return Ok(()) };
+        let (_, doc) = self.signing_to_attach(ask, arn).await?;
+        doc.untrusted.check()
+    }
+
+    /// The same of what will now be deployed, which the log says.
     pub(super) async fn check_signing(
         &self,
         ask: &Ask,
@@ -212,8 +219,7 @@ impl Control {
         config: Option<&str>,
     ) -> Result<(), Refusal> {
         let Some(arn) = config else { return Ok(()) };
-        let (_, doc) = self.signing_to_attach(ask, arn).await?;
-        doc.untrusted.check()?;
+        self.may_deploy(ask, config).await?;
         tracing::warn!(function = %function.arn(), config = arn, "unsigned code is deployed, as its code signing configuration allows");
         Ok(())
     }
