@@ -34,6 +34,10 @@ Resource = "*"
 Effect = "Deny"
 Action = "lambda:*"
 Resource = "arn:aws:lambda:*:*:function:secret-*"
+[[policies.no-secrets.Statement]]
+Effect = "Deny"
+Action = "logs:*"
+Resource = "arn:aws:logs:*:*:log-group:/aws/lambda/secret-*"
 
 [[accounts]]
 id = "222222222222"
@@ -133,6 +137,11 @@ fn what_a_resource_policy_denies_stays_denied() {
 #[test]
 fn logs_are_part_of_what_is_allowed() {
     signed(&["logs_are_part_of_what_is_allowed"]);
+}
+
+#[test]
+fn another_name_passes_no_refusal() {
+    signed(&["another_name_passes_no_refusal"]);
 }
 
 #[test]

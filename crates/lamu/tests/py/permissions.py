@@ -1,7 +1,14 @@
 """Policies: kept, shown, and enforced between principals and accounts."""
 
 import json
+import os
 import threading
+import urllib.error
+import urllib.request
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from common import ACCOUNT, call, client, create, main, pack, refused, run, settle
 
@@ -349,6 +356,59 @@ def logs_are_part_of_what_is_allowed():
         read("NOBODY")
     with refused("AccessDeniedException", 400, "logs:DescribeLogGroups"):
         by("BOB", "logs").describe_log_groups()
+
+
+def logs_as_text(key, operation, body):
+    """Signed, but written by hand as no client would."""
+    request = AWSRequest(
+        method="POST", url=os.environ["AWS_ENDPOINT_URL_LAMBDA"] + "/", data=body,
+        headers={"X-Amz-Target": f"Logs_20140328.{operation}", "Content-Type": "application/x-amz-json-1.1"})
+    SigV4Auth(Credentials(key, "s"), "logs", "us-east-1").add_auth(request)
+    sent = urllib.request.Request(request.url, body.encode(), dict(request.headers), method="POST")
+    try:
+        with urllib.request.urlopen(sent) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def another_name_passes_no_refusal():
+    root, alice = by("ROOT1"), by("ALICE")
+    create(root, "secret-f", "def handler(event, context):\n    print('said')\n", Publish=True)
+    run(root, "secret-f")
+    group = "/aws/lambda/secret-f"
+    own = f"arn:aws:logs:us-east-1:{HOME}:log-group:{group}"
+    plain = json.dumps({"logGroupName": group})
+    status, text = logs_as_text("ROOT1", "FilterLogEvents", plain)
+    assert status == 200 and "said" in text, text
+    for body, code in [
+        (plain, "AccessDeniedException"),
+        (json.dumps({"logGroupName": group, "logStreamName": "s"}), "AccessDeniedException"),
+        (json.dumps({"logGroupIdentifier": own}), "AccessDeniedException"),
+        (json.dumps({"logGroupIdentifier": f"{own}:*"}), "AccessDeniedException"),
+        (plain[:-1] + ', "x": 1e999}', "SerializationException"),
+        (json.dumps([group]), "SerializationException"),
+        (json.dumps({"logGroupIdentifier": f"arn:x:log-group:{group}"}), "ResourceNotFoundException"),
+    ]:
+        status, text = logs_as_text("ALICE", "FilterLogEvents", body)
+        assert (status, json.loads(text)["__type"]) == (400, code), (body, status, text)
+
+    # A qualifier that the list of a whole function does not read.
+    create(root, "f", ECHO)
+    deny = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Deny", "Principal": {"AWS": f"arn:aws:iam::{HOME}:user/alice"},
+         "Action": "lambda:*", "Resource": arn("f")}]}
+    root.put_resource_policy(ResourceArn=arn("f"), Policy=json.dumps(deny))
+    with no(f"iam::{HOME}:user/alice", "lambda:ListVersionsByFunction", arn("f"), DENY_RESOURCE):
+        alice.list_versions_by_function(FunctionName="f:any")
+    # $LATEST is the function by another name.
+    with no(f"iam::{HOME}:user/alice", "lambda:InvokeFunction", arn("f:$LATEST"), DENY_RESOURCE):
+        call(alice, "f", Qualifier="$LATEST")
+    with no(f"iam::{HOME}:user/alice", "lambda:GetFunction", arn("f:$LATEST"), DENY_RESOURCE):
+        alice.get_function(FunctionName="f", Qualifier="$LATEST")
+    with refused("InvalidParameterValueException", 400, "We currently do not support adding policies for $LATEST."):
+        root.delete_resource_policy(ResourceArn=arn("f:$LATEST"))
+    assert run(root, "f", 1, Qualifier="$LATEST") == 1
 
 
 def layers_are_shared_between_accounts():
